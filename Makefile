@@ -45,7 +45,7 @@ format: install
 	.venv/bin/ruff format
 
 proto: install
-	.venv/bin/python -m tools.proto
+	.venv/bin/python -m tools.generate_proto
 
 soak: install
 	.venv/bin/python -m tests.simulation.soak --seconds $(SOAK_SECONDS)
@@ -55,8 +55,3 @@ bench: install
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-
-.PHONY: proto
-# Generates watchword/v1 from proto/; the result is committed.
-proto: install
-	.venv/bin/python -m tools.generate_proto

@@ -6,13 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("watchword/v1")
 
 
-class GenerationFailed(Exception):
+class GenerationError(Exception):
     """protoc refused the proto files; its own message stands on standard error."""
 
 
@@ -34,7 +34,7 @@ def generate(output: Path) -> list[Path]:
         *(str(source) for source in sources),
     ]
     if protoc.main(arguments) != 0:
-        raise GenerationFailed("protoc failed: correct the file and line that it names above")
+        raise GenerationError("protoc failed: correct the file and line that it names above")
     return sorted(path.relative_to(output) for path in output.rglob("*") if path.is_file())
 
 
