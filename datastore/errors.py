@@ -13,9 +13,9 @@ class DatastoreError(Exception):
 class StorageFailed(DatastoreError):
     """The disk said no: full, read-only, I/O error. Fail-stop; a failed sync is never tried again."""
 
-    def __init__(self, path: str, action: str, error: OSError | None = None) -> None:
+    def __init__(self, path: str, action: str, error: Exception | None = None) -> None:
         self.path, self.action = path, action
-        self.errno = error.errno if error is not None else None
+        self.errno = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(self.errno) if self.errno is not None else str(error or "an earlier write failed")
         super().__init__(f"cannot {action} {path}: {reason}; free or repair the disk, then start this node again")
 
@@ -82,7 +82,9 @@ class NewerFormat(DatastoreError):
 
     def __init__(self, path: str, found: int, known: int, what: str = "format") -> None:
         self.path, self.found, self.known = path, found, known
-        super().__init__(f"{path} has {what} version {found}, this release reads up to {known}; install a newer release")
+        super().__init__(
+            f"{path} has {what} version {found}, this release reads up to {known}; install a newer release"
+        )
 
 
 class ForeignFile(DatastoreError):
