@@ -1,0 +1,71 @@
+"""Applies what is committed *and* on this node's own disk, once each, a slice of time at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from cluster.raft import entries
+from cluster.raft.agreement import Agreement, Verdict
+from cluster.raft.messages import Group
+from cluster.raft.pysyncobj_patches import Core
+from cluster.raft.settings import RaftSettings
+from datastore.journal import Journal
+
+
+class StateMachine(Protocol):
+    def apply(self, index: int, term: int, stamp_ms: int, groups: Sequence[Group]) -> bytes:
+        """Called for every index in order; total: it never raises.  Returns the running digest (32 bytes)."""
+
+
+class Applier:
+    def __init__(
+        self,
+        journal: Journal,
+        state_machine: StateMachine,
+        agreement: Agreement,
+        stamp_ms: int,
+        running_digest: bytes,
+        settings: RaftSettings,
+        monotonic: Callable[[], float],
+        judge: Callable[[Verdict, int, str], None],
+    ) -> None:
+        self._journal = journal
+        self._state_machine = state_machine
+        self._agreement = agreement
+        self._stamp_ms = stamp_ms
+        self.running_digest = running_digest
+        self._settings = settings
+        self._monotonic = monotonic
+        self._judge = judge
+        self._announced = 0
+        self.core: Core  # set by the engine, which the core needs first
+        self.busy = False
+
+    def apply_committed(self) -> bool:
+        """True where the commit index has moved since the last call, so that followers should hear of it."""
+        committed = self.core.commit_index
+        limit = min(committed, self._journal.synced_index)
+        started = self._monotonic()
+        self.busy = False
+        while self.core.applied_index < limit:
+            if self._monotonic() - started > self._settings.apply_slice:
+                self.busy = True
+                break
+            self._apply(self.core.entry_applied())
+        moved = committed > self._announced
+        self._announced = committed
+        return moved
+
+    def snapshot_installed(self, stamp_ms: int, running_digest: bytes) -> None:
+        self._stamp_ms = stamp_ms
+        self.running_digest = running_digest
+
+    def _apply(self, index: int) -> None:
+        entry = self._journal.entry(index)
+        assert entry is not None, "a committed entry is in the journal until it has been applied"
+        envelope = entries.unpack(entry.data)
+        if envelope.stamp_ms is not None:
+            self._stamp_ms = envelope.stamp_ms
+        self.running_digest = self._state_machine.apply(index, entry.term, self._stamp_ms, envelope.groups)
+        self._judge(self._agreement.applied(index, self.running_digest), index, "")

@@ -1,0 +1,443 @@
+"""What the rest of the house sees of consensus.
+
+Sans I/O: frames, ticks and finished syncs come in by calls; frames, applied entries and snapshot requests go out by
+the protocols below.  One thread calls everything.  After any call, `wants_sync` says whether the journal has
+something to write; `synced` is called when that is on disk.  Any RaftError or DatastoreError that comes out of a call
+is final: the node stops serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cluster.raft.acquaintance import Acquaintance
+from cluster.raft.agreement import Agreement, Verdict
+from cluster.raft.applying import Applier, StateMachine
+from cluster.raft.elections import Elections
+from cluster.raft.errors import Diverged, FrameRefused, RolledBack, SafetyViolation
+from cluster.raft.follower import Follower
+from cluster.raft.log import EngineLog
+from cluster.raft.messages import (
+    Append,
+    AppendReply,
+    Frame,
+    Group,
+    HandOver,
+    HandOverRefused,
+    Heartbeat,
+    HeartbeatReply,
+    Outdated,
+    PreVote,
+    PreVoteRequest,
+    Refused,
+    SnapshotChunk,
+    SnapshotReply,
+    TimeoutNow,
+    Vote,
+    VoteRequest,
+    decode,
+)
+from cluster.raft.proposals import Proposals
+from cluster.raft.pysyncobj_patches import Core
+from cluster.raft.replication import Replication
+from cluster.raft.settings import RaftSettings
+from cluster.raft.snapshot_transfer import SnapshotMeta, SnapshotReceiver, Snapshots, SnapshotSender
+from cluster.raft.status import EngineStatus, PeerStatus
+from cluster.raft.timestamps import Reading, majority_offset_ms
+from cluster.raft.transfer import Transfer
+from cluster.raft.votes import majority
+from cluster.raft.wire import Clock, Outbound, Sender, Wire
+from datastore.journal import Journal
+
+__all__ = [
+    "Applied",
+    "Clock",
+    "Engine",
+    "EngineStatus",
+    "Group",
+    "Outbound",
+    "PeerStatus",
+    "RaftSettings",
+    "SnapshotMeta",
+    "Snapshots",
+    "StateMachine",
+]
+
+
+class Random(Protocol):
+    def random(self) -> float: ...
+    def randbytes(self, n: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Where the state machine stands when the engine is made: the data file's entry."""
+
+    index: int
+    stamp_ms: int
+    running_digest: bytes
+
+
+class Engine:
+    """One member.  `members` holds this member's id, too; an engine with no other member elects itself.
+
+    The journal must reach up to `applied` without a gap: `journal.base_index <= applied.index <= journal.last_index`.
+    `log_event(name, **fields)` is told what an operator should know; no field ever holds an entry's contents.
+    """
+
+    def __init__(
+        self,
+        *,
+        member_id: str,
+        members: Sequence[str],
+        incarnation: str,
+        journal: Journal,
+        state_machine: StateMachine,
+        applied: Applied,
+        clock: Clock,
+        random: Random,
+        outbound: Outbound,
+        snapshots: Snapshots,
+        settings: RaftSettings,
+        log_event: Callable[..., None],
+    ) -> None:
+        if member_id not in members:
+            raise SafetyViolation("this member is not in the configuration that its own files hold")
+        if not journal.base_index <= applied.index <= journal.last_index:
+            raise SafetyViolation("the journal does not continue the data file")
+        self.member_id = member_id
+        self.peers = sorted(set(members) - {member_id})
+        self.settings = settings
+        self.on_leader_changed: Callable[[str | None], None] = lambda _: None
+        self._incarnation = incarnation
+        self._journal = journal
+        self._clock = clock
+        self._random = random
+        self._log_event = log_event
+        self._log = EngineLog(journal, applied.index)
+        self._readings: dict[str, Reading] = {}
+        self._acquaintances = {peer: Acquaintance() for peer in self.peers}
+        self._refused_at: dict[str, float] = {}
+        self._announced_at: dict[str, float] = {}
+        self._agreement = Agreement(len(self.peers) + 1)
+        self._leader: str | None = None
+        self._connected: set[str] = set()
+        sender = Sender(incarnation, member_id, random.randbytes(8), journal.current_term, journal.last_index)
+        self._wire = Wire(sender, journal, self._log, clock, outbound, self._digest_for)
+        self._elections = Elections(self.peers, journal, self._wire, settings, clock.monotonic, random.random)
+        self._follower = Follower(journal, self._wire, clock, self._elections, log_event)
+        self._sender = SnapshotSender(self._wire, snapshots, settings, clock.monotonic)
+        self._receiver = SnapshotReceiver(journal, self._wire, snapshots, self._follower, self._snapshot_installed)
+        self._replication = Replication(
+            self.peers, journal, self._wire, self._sender, self._acquaintances, settings, clock.monotonic
+        )
+        self._proposals = Proposals(
+            member_id, self.peers, journal, self._wire, clock, self._readings, settings, applied.stamp_ms
+        )
+        self._applier = Applier(
+            journal,
+            state_machine,
+            self._agreement,
+            applied.stamp_ms,
+            applied.running_digest,
+            settings,
+            clock.monotonic,
+            self._judge,
+        )
+        self._transfer = Transfer(self.peers, journal, self._replication, self._proposals, settings, clock.monotonic)
+        self._core = self._make_core(applied.index)
+
+    def _make_core(self, applied_index: int) -> Core:
+        core = Core(
+            self.member_id,
+            self.peers,
+            self._log,
+            applied_index,
+            self,
+            election_timeout_min=self.settings.election_timeout_min,
+            election_timeout_max=self.settings.election_timeout_max,
+            heartbeat=self.settings.heartbeat,
+        )
+        for part in (
+            self._elections,
+            self._follower,
+            self._receiver,
+            self._replication,
+            self._proposals,
+            self._applier,
+            self._transfer,
+        ):
+            part.core = core
+        return core
+
+    # -- called by the node ------------------------------------------------------------------------------------------
+    @property
+    def on_group_refused(self) -> Callable[[bytes], None]:
+        """Called with the id of a group of this node's that the leader did not take."""
+        return self._proposals.refused
+
+    @on_group_refused.setter
+    def on_group_refused(self, callback: Callable[[bytes], None]) -> None:
+        self._proposals.refused = callback
+
+    def receive(self, member_id: str, data: bytes) -> None:
+        """A frame from the peer whose certificate names `member_id`.
+
+        Raises FrameRefused for bytes that no sound peer sends: the caller closes that connection and goes on.
+        """
+        frame = decode(data)
+        with self._entered():
+            if self._admit(member_id, frame):
+                self._dispatch(member_id, frame)
+                self._proposals.propose()
+            self._tell_leader()
+
+    def connected(self, member_id: str) -> None:
+        """Frames can reach this peer from now on."""
+        if member_id in self._acquaintances:
+            with self._entered():
+                self._connected.add(member_id)
+                self._core.set_connected(member_id, True)
+                self._replication.set_connected(member_id, True)
+
+    def disconnected(self, member_id: str) -> None:
+        if member_id in self._acquaintances:
+            with self._entered():
+                self._connected.discard(member_id)
+                self._core.set_connected(member_id, False)
+                self._replication.set_connected(member_id, False)
+                self._wire.forget(member_id)
+
+    def tick(self) -> None:
+        """Timers, commit, apply; every 10 to 20 ms, after frames and syncs, and again soon while `busy`."""
+        with self._entered():
+            self._core.step()
+            self._proposals.propose()
+            if self._proposals.hand_leadership_to is not None:
+                self._transfer.start(self._proposals.hand_leadership_to)
+                self._proposals.hand_leadership_to = None
+            self._transfer.tick()
+            self._tell_leader()
+
+    def synced(self) -> None:
+        """The journal's last sync has ended."""
+        with self._entered():
+            self._wire.release()
+            self._replication.synced()
+
+    def hand_over(self, group: Group) -> bool:
+        """Gives a group to the leader, which may be this node.  False: no leader is known or can be reached."""
+        with self._entered():
+            if self._core.is_leader:
+                self._proposals.offer(self.member_id, [group])
+                self._proposals.propose()
+                return True
+            leader = self._core.leader
+            if leader is None or leader not in self._connected:
+                return False
+            self._wire.post(leader, HandOver(((group.group_id, group.payload, group.cost),)))
+            return True
+
+    def transfer_leadership(self, member_id: str | None = None) -> None:
+        """Hands leadership to `member_id`, or to any peer that has caught up; nothing where this node doesn't lead."""
+        with self._entered():
+            self._transfer.start(member_id)
+
+    @property
+    def transferring(self) -> bool:
+        return self._transfer.active
+
+    def wants_sync(self) -> bool:
+        return self._journal.written > self._journal.synced
+
+    @property
+    def busy(self) -> bool:
+        """Committed entries wait for the next tick to be applied."""
+        return self._applier.busy
+
+    def clock_offset_ms(self) -> int | None:
+        """How far the wall clock is ahead of the median of a majority's; None while too few peers are heard."""
+        return majority_offset_ms(self._clock.wall_ms(), self._readings, len(self.peers) + 1, self._clock.monotonic())
+
+    def status(self) -> EngineStatus:
+        core, now = self._core, self._clock.monotonic()
+        digest = self._applier.running_digest
+        committed = min(core.commit_index, self._journal.synced_index)
+        return EngineStatus(
+            member_id=self.member_id,
+            role="leader" if core.is_leader else "candidate" if core.is_candidate else "follower",
+            term=core.term,
+            leader=core.leader,
+            commit_index=max(committed, core.applied_index),
+            applied_index=core.applied_index,
+            last_index=self._journal.last_index,
+            synced_index=self._journal.synced_index,
+            quorum=self._has_quorum(now),
+            caught_up=self._is_caught_up(),
+            digest=digest,
+            digest_index=core.applied_index,
+            disputed_index=self._agreement.disputed_index,
+            clock_offset_ms=self.clock_offset_ms(),
+            peers=tuple(self._peer_status(peer, now) for peer in self.peers),
+        )
+
+    # -- asked by the engine's core (see pysyncobj_patches.Seams) ----------------------------------------------------
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def random(self) -> float:
+        return self._random.random()
+
+    def may_campaign(self) -> bool:
+        return self._elections.may_campaign()
+
+    def replicate(self) -> None:
+        self._replication.replicate()
+
+    def apply_committed(self) -> bool:
+        return self._applier.apply_committed()
+
+    def became_leader(self) -> None:
+        self._replication.begin()
+        self._transfer.stop()
+
+    def send(self, member_id: str, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "request_vote":
+                self._elections.engine_requests_vote(member_id, message)
+            case "response_vote":
+                self._elections.engine_votes(member_id)
+            case "next_node_idx":
+                self._follower.engine_acknowledges(member_id, message)
+            case "timeout_now":
+                self._elections.engine_transfers(member_id)
+            case other:
+                raise SafetyViolation(f"the engine would send {other}")
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+    def _admit(self, member_id: str, frame: Frame) -> bool:
+        acquaintance = self._acquaintances.get(member_id)
+        if acquaintance is None:
+            raise FrameRefused("not a member")
+        if frame.member != member_id:
+            raise FrameRefused("a member that speaks for another")
+        if frame.incarnation != self._incarnation:
+            raise FrameRefused("another incarnation")
+        if not acquaintance.admit(frame.session, frame.start_term, frame.start_index, frame.term):
+            if acquaintance.rolled_back:
+                self._refuse(member_id)
+            return False
+        self._readings[member_id] = Reading(frame.wall_ms, self._clock.monotonic())
+        if frame.digest is not None:
+            self._judge(self._agreement.heard(member_id, *frame.digest), frame.digest[0], member_id)
+        return True
+
+    def _refuse(self, member_id: str) -> None:
+        now = self._clock.monotonic()
+        if now - self._refused_at.get(member_id, -1.0) >= 1.0:
+            self._refused_at[member_id] = now
+            self._log_event("member_rolled_back", member=member_id)
+            self._wire.post(member_id, Refused())
+
+    def _dispatch(self, peer: str, frame: Frame) -> None:
+        term = frame.term
+        match frame.body:
+            case Append() as append:
+                self._follower.on_append(peer, term, append)
+            case AppendReply() as reply:
+                self._replication.on_append_reply(peer, term, reply)
+            case Heartbeat():
+                self._follower.on_heartbeat(peer, term)
+            case HeartbeatReply():
+                self._replication.on_heartbeat_reply(peer, term)
+            case HandOver(groups):
+                self._proposals.offer(peer, [Group(*group) for group in groups])
+            case HandOverRefused(group_ids, _):
+                for group_id in group_ids:
+                    self._proposals.refused(group_id)
+            case VoteRequest() as request:
+                self._elections.on_vote_request(peer, term, request)
+            case Vote():
+                self._elections.on_vote(peer, term)
+            case PreVoteRequest() as request:
+                self._elections.on_pre_vote_request(peer, request)
+            case PreVote() as answer:
+                self._elections.on_pre_vote(peer, term, answer)
+            case Outdated():
+                self._elections.on_outdated(term)
+            case TimeoutNow():
+                self._elections.on_timeout_now(peer, term)
+            case SnapshotChunk() as chunk:
+                self._receiver.on_chunk(peer, term, chunk)
+            case SnapshotReply(name, offset):
+                self._replication.on_snapshot_reply(peer, term, name, offset)
+            case Refused():
+                raise RolledBack(peer)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        self._core.enter()
+        yield
+
+    def _snapshot_installed(self, meta: SnapshotMeta) -> None:
+        self._agreement.forget()
+        self._applier.snapshot_installed(meta.stamp_ms, meta.running_digest)
+        self._proposals.snapshot_installed(meta.stamp_ms)
+        self._log_event("snapshot_installed", index=meta.index, term=meta.term)
+
+    def _digest_for(self, peer: str) -> tuple[int, bytes] | None:
+        now = self._clock.monotonic()
+        if now - self._announced_at.get(peer, -1.0) < self.settings.digest_interval:
+            return None
+        self._announced_at[peer] = now
+        return self._agreement.announcement()
+
+    def _judge(self, verdict: Verdict, index: int, peer: str) -> None:
+        if verdict is Verdict.MINORITY:
+            self._log_event("state_diverged", index=index, peer=peer)
+            raise Diverged(index)
+        if verdict is Verdict.DIFFERENT:
+            self._log_event("digests_differ", index=index, peer=peer)
+
+    def _tell_leader(self) -> None:
+        if not self._core.is_leader:
+            self._proposals.refuse_all("not leader")
+        leader = self._core.leader
+        if leader != self._leader:
+            self._leader = leader
+            self.on_leader_changed(leader)
+
+    def _has_quorum(self, now: float) -> bool:
+        if not self._core.is_leader:
+            return self._core.leader is not None and self._elections.leader_is_live()
+        heard = sum(
+            1
+            for progress in self._replication.progress.values()
+            if 0 <= now - progress.heard < self.settings.election_timeout_max
+        )
+        return heard + 1 >= majority(len(self.peers) + 1)
+
+    def _is_caught_up(self) -> bool:
+        if self._core.is_leader:
+            opening = self._core.opening_index
+            return opening is not None and self._core.applied_index >= opening
+        if self._core.leader is None:
+            return False
+        # Two entries may be on their way to an idle follower's disk at any time.
+        return self._core.applied_index + 64 >= self._follower.leader_commit_index
+
+    def _peer_status(self, peer: str, now: float) -> PeerStatus:
+        progress = self._replication.progress.get(peer) if self._core.is_leader else None
+        reading = self._readings.get(peer)
+        fresh = reading is not None and now - reading.at <= self.settings.election_timeout_max
+        offset = reading.estimate_ms(now) - self._clock.wall_ms() if reading is not None and fresh else None
+        return PeerStatus(
+            member_id=peer,
+            connected=peer in self._connected,
+            match_index=progress.match if progress is not None else None,
+            clock_offset_ms=offset,
+        )
