@@ -573,7 +573,7 @@ class AddTokenRequest(_message.Message):
     user_id: _builtins.str
     type: Global___TokenType.ValueType
     secret: _builtins.bytes
-    """16 to 64 bytes; without it the node draws one of the length of the hash."""
+    """10 to 128 bytes; without it the node draws one of the length of the hash."""
     algorithm: Global___Algorithm.ValueType
     digits: _builtins.int
     """6 or 8; 0 for 6."""

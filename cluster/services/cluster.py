@@ -1,0 +1,67 @@
+"""The Cluster service: how this node sees itself and its peers."""
+
+from typing import Any, Final
+
+from grpc import aio
+
+from cluster.services.ports import ClusterView, NodeRole, NodeView, StatusSource
+from watchword.v1 import cluster_pb2, cluster_pb2_grpc
+
+ROLES: Final = {
+    NodeRole.LEADER: cluster_pb2.NODE_ROLE_LEADER,
+    NodeRole.FOLLOWER: cluster_pb2.NODE_ROLE_FOLLOWER,
+    NodeRole.CANDIDATE: cluster_pb2.NODE_ROLE_CANDIDATE,
+    NodeRole.NON_VOTER: cluster_pb2.NODE_ROLE_NON_VOTER,
+    NodeRole.UNREACHABLE: cluster_pb2.NODE_ROLE_UNREACHABLE,
+}
+
+
+class ClusterService(cluster_pb2_grpc.ClusterServicer):
+    """Answers from what the node knows at this moment; proposes nothing."""
+
+    def __init__(self, source: StatusSource) -> None:
+        self._source = source
+
+    async def GetStatus(  # noqa: N802 - named as in the contract
+        self, _request: cluster_pb2.GetStatusRequest, _context: aio.ServicerContext[Any, Any]
+    ) -> cluster_pb2.GetStatusResponse:
+        return status_response(self._source.cluster_view())
+
+
+def status_response(view: ClusterView) -> cluster_pb2.GetStatusResponse:
+    return cluster_pb2.GetStatusResponse(
+        cluster_id=view.cluster_id,
+        incarnation=cluster_pb2.Incarnation(counter=view.incarnation_counter, id=view.incarnation_id),
+        quorum=view.quorum,
+        failure_tolerance=view.failure_tolerance,
+        leader=view.leader_name or "",
+        leader_member_id=view.leader_member_id or "",
+        node=node_status(view.node),
+        peers=[node_status(peer) for peer in sorted(view.peers, key=lambda peer: peer.name)],
+    )
+
+
+def node_status(node: NodeView) -> cluster_pb2.NodeStatus:
+    """What is None stays absent in the message."""
+    return cluster_pb2.NodeStatus(
+        id=node.name,
+        member_id=node.member_id,
+        address=node.address,
+        peer_address=node.peer_address,
+        role=ROLES[node.role],
+        voter=node.voter,
+        term=node.term,
+        commit_index=node.commit_index,
+        applied_index=node.applied_index,
+        last_index=node.last_index,
+        synced_index=node.synced_index,
+        lag=node.lag,
+        digest=node.digest,
+        digest_index=node.digest_index,
+        data_file_age_ms=node.data_file_age_ms,
+        data_file_index=node.data_file_index,
+        version=node.version,
+        clock_offset_ms=node.clock_offset_ms,
+        serving=node.serving,
+        heard_ms_ago=node.heard_ms_ago,
+    )

@@ -1,0 +1,197 @@
+"""The door that every call comes through: who calls, whether it may, whether there is room, and how it ends.
+
+An interceptor, so that no servicer can forget it: a method that isn't in the table of roles is refused.
+"""
+
+from __future__ import annotations  # gRPC's types are generic in their stubs only
+
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+from structlog.typing import FilteringBoundLogger
+
+from cluster.services import limits
+from cluster.services.identity import certificate_identity
+from cluster.services.roles import is_allowed
+from cluster.services.status import CallError, Reason, abort, exhausted, internal, malformed, not_allowed
+from cluster.state.records import Role
+
+# gRPC's handlers are of any request and response; their types are checked where they are made.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = aio.ServicerContext[Any, Any]
+
+FRAMES_LOGGED_MAX: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes the call that is being answered; `identity` is the URI in its certificate."""
+
+    identity: str
+    roles: frozenset[Role]
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def current_caller() -> Caller:
+    """The caller of the call that this task answers."""
+    return _caller.get()
+
+
+class _Malformed:
+    """Stands for a request that could not be decoded, until a handler can refuse it."""
+
+
+MALFORMED: Final = _Malformed()
+
+
+class Gate(aio.ServerInterceptor):
+    """See the module. `roles_of` reads the local state."""
+
+    def __init__(
+        self, *, cluster_id: str, roles_of: Callable[[str], frozenset[Role]], log: FilteringBoundLogger
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._roles_of = roles_of
+        self._log = log
+        self._in_flight: Counter[str] = Counter()
+        self._guarded: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        method = handler_call_details.method
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None  # gRPC answers UNIMPLEMENTED
+            # Only methods that exist get here, so callers can't make this grow.
+            guarded = self._guarded[method] = self._guard(method, handler)
+        return guarded
+
+    def in_flight(self, service: str) -> int:
+        """Calls of a service ("package.Service") that are not answered yet."""
+        return self._in_flight[service]
+
+    def require(self, method: str, identity: str) -> frozenset[Role]:
+        """The identity's roles as they are now.
+
+        Raises:
+            CallError: PERMISSION_DENIED where none allows the method.
+        """
+        roles = self._roles_of(identity)
+        if not is_allowed(method, roles):
+            raise not_allowed()
+        return roles
+
+    def _guard(self, method: str, handler: Handler) -> Handler:
+        deserializer = _total(handler.request_deserializer)
+        if handler.response_streaming:
+            stream = handler.stream_stream or handler.unary_stream
+            assert stream is not None, "a streaming handler has a streaming behaviour"
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            guarded = self._guard_stream(method, stream, requests_stream=handler.request_streaming)
+            return make(guarded, deserializer, handler.response_serializer)
+        assert handler.unary_unary is not None, "no method of ours streams requests only"
+        return grpc.unary_unary_rpc_method_handler(
+            self._guard_unary(method, handler.unary_unary), deserializer, handler.response_serializer
+        )
+
+    def _guard_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(request: object, context: Context) -> object:
+            try:
+                with self._admitted(method, request, context):
+                    return await behaviour(request, context)
+            except aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                # Whatever a servicer raises ends as a status of ours, never as its text on the wire.
+                await self._end(method, context, error)
+
+        return call
+
+    def _guard_stream(self, method: str, behaviour: Callable[..., Any], *, requests_stream: bool) -> Callable[..., Any]:
+        async def call(request: Any, context: Context) -> None:
+            try:
+                with self._admitted(method, request, context):
+                    answers = behaviour(_refusing(request) if requests_stream else request, context)
+                    if isinstance(answers, AsyncIterator):
+                        async for answer in answers:
+                            await context.write(answer)
+                    else:
+                        await answers  # one that writes by itself
+            except aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                # As for one answer.
+                await self._end(method, context, error)
+
+        return call
+
+    @contextmanager
+    def _admitted(self, method: str, request: object, context: Context) -> Iterator[None]:
+        """Authenticate, authorise and count one call.
+
+        Raises:
+            CallError: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
+        """
+        identity = certificate_identity(context.auth_context(), self._cluster_id)
+        roles = self.require(method, identity.uri)
+        if request is MALFORMED:
+            raise malformed()
+        service = method[1:].partition("/")[0]
+        if self._in_flight[service] >= limits.CALLS_IN_FLIGHT_MAX[service]:
+            raise exhausted(Reason.TOO_MANY_CALLS, "the node answers as many calls of this service as it may")
+        self._in_flight[service] += 1
+        # gRPC answers each call in a task of its own, and with it goes this.
+        _caller.set(Caller(identity=identity.uri, roles=roles))
+        try:
+            yield
+        finally:
+            self._in_flight[service] -= 1
+
+    async def _end(self, method: str, context: Context, error: Exception) -> NoReturn:
+        if isinstance(error, CallError):
+            await abort(context, error)
+        # Type and place only: the text may hold what a person typed.
+        frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED_MAX:]
+        where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+        self._log.error("call_failed", method=method, error=type(error).__qualname__, where=where)
+        await abort(context, internal())
+
+
+def _total(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """A deserializer that does not raise: gRPC would answer UNKNOWN with the exception's text."""
+    assert deserializer is not None, "every method of ours takes a message"
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return deserializer(data)
+        except (DecodeError, ValueError):
+            return MALFORMED
+
+    return deserialize
+
+
+async def _refusing(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The requests of a stream, up to the first that could not be decoded."""
+    async for request in requests:
+        if request is MALFORMED:
+            raise malformed()
+        yield request

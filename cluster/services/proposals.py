@@ -1,0 +1,57 @@
+"""How a servicer changes the state, and how it reads it fresh: through the log, within the caller's deadline."""
+
+from typing import Any
+
+from grpc import aio
+
+from cluster.services import fields
+from cluster.services.deadline import budget_s
+from cluster.services.gate import current_caller
+from cluster.services.ports import QueueFull, Replica, Unavailable
+from cluster.services.refusals import no_answer, refusal
+from cluster.services.status import Reason, exhausted
+from cluster.state import codec
+from cluster.state.apply import State
+from cluster.state.commands import Barrier, Command
+from cluster.state.results import Result
+
+
+class Proposals:
+    """All errors of these methods are CallErrors."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    @property
+    def state(self) -> State:
+        """As of the last applied entry, which may be behind; see `fresh`."""
+        return self._replica.state
+
+    async def change(
+        self, command: Command, request_id: str, context: aio.ServicerContext[Any, Any], generated: bytes = b""
+    ) -> Result:
+        """Have the command applied in the caller's name, once for this request id."""
+        packed = codec.pack(
+            command,
+            request_id=fields.request_id(request_id),
+            client=current_caller().identity,
+            generated=generated,
+        )
+        return await self._propose(packed, context)
+
+    async def fresh(self, context: aio.ServicerContext[Any, Any]) -> State:
+        """The state with everything that was acknowledged, by any node, before this was called."""
+        await self._propose(codec.pack(Barrier()), context)
+        return self._replica.state
+
+    async def _propose(self, packed: bytes, context: aio.ServicerContext[Any, Any]) -> Result:
+        try:
+            result = await self._replica.propose(packed, budget_s(context.time_remaining))
+        except QueueFull:
+            raise exhausted(Reason.QUEUE_FULL, "as many requests wait at this node as may") from None
+        except Unavailable as error:
+            raise no_answer(error) from None
+        refused = refusal(result)
+        if refused is not None:
+            raise refused
+        return result

@@ -1,0 +1,61 @@
+"""Who may call what: one table, RPC × role. Tests walk all of it, and every RPC of the contract stands in it.
+
+Roles belong to the certificate's identity, in the replicated state; apply looks at them again for whatever changes.
+What is not in the table is refused.
+"""
+
+from types import MappingProxyType
+from typing import Final
+
+from cluster.state.records import Role
+
+OPERATOR: Final = frozenset({Role.OPERATOR})
+# A directory keeps the users as it has them, through its connector.
+DIRECTORY: Final = frozenset({Role.OPERATOR, Role.CONNECTOR})
+STAFF: Final = frozenset({Role.OPERATOR, Role.HELPDESK})
+READERS: Final = frozenset({Role.OPERATOR, Role.HELPDESK, Role.AUDITOR})
+EVERY_ROLE: Final = frozenset(Role)
+
+# They are told why an authentication was rejected; a front end is not.
+TOLD_REASONS: Final = READERS
+
+# A helpdesk sees no secrets, so it can't enrol where the answer shows one; it can clear the way and confirm.
+ALLOWED: Final = MappingProxyType(
+    {
+        "/watchword.v1.Authentication/Verify": frozenset({Role.FRONTEND}),
+        "/watchword.v1.Administration/AddUser": DIRECTORY,
+        "/watchword.v1.Administration/GetUser": READERS,
+        "/watchword.v1.Administration/ListUsers": READERS,
+        "/watchword.v1.Administration/EnableUser": DIRECTORY,
+        "/watchword.v1.Administration/DisableUser": DIRECTORY,
+        "/watchword.v1.Administration/DeleteUser": DIRECTORY,
+        "/watchword.v1.Administration/UnlockUser": STAFF,
+        "/watchword.v1.Administration/AddToken": OPERATOR,
+        "/watchword.v1.Administration/ListTokens": READERS,
+        "/watchword.v1.Administration/ConfirmToken": STAFF,
+        "/watchword.v1.Administration/ResyncToken": STAFF,
+        "/watchword.v1.Administration/EnableToken": STAFF,
+        "/watchword.v1.Administration/DisableToken": STAFF,
+        "/watchword.v1.Administration/DeleteToken": STAFF,
+        "/watchword.v1.Cluster/GetStatus": EVERY_ROLE,
+    }
+)
+
+# For whoever holds a certificate of this cluster, whatever its roles: they tell nothing of people.
+FOR_ANY_CERTIFICATE: Final = frozenset(
+    {
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/List",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    }
+)
+
+
+def is_allowed(method: str, roles: frozenset[Role]) -> bool:
+    """Whether an authenticated identity with these roles may call the method ("/package.Service/Method")."""
+    return method in FOR_ANY_CERTIFICATE or not ALLOWED.get(method, frozenset()).isdisjoint(roles)
+
+
+def may_know_reasons(roles: frozenset[Role]) -> bool:
+    return not TOLD_REASONS.isdisjoint(roles)
