@@ -1,0 +1,189 @@
+"""The records of the replicated state, as they are packed into msgpack arrays.
+
+A record grows only at its end, and a new field has a default, so that an older data file can be read. Times are
+integer milliseconds UTC of the log (0: never). No floats anywhere: msgspec refuses them where it expects an integer.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from factors.lockout import LockoutPolicy
+from factors.otp import STEP_NONE, Algorithm, HotpWindow, Otp, TotpWindow
+
+SCHEMA_VERSION: Final = 1  # of the tables as a whole; goes into a data file's header
+
+# Lengths of text are in bytes of UTF-8.
+USER_ID_BYTES_MAX: Final = 256
+APPLICATION_BYTES_MAX: Final = 128
+ADDRESS_BYTES_MAX: Final = 64
+CLIENT_BYTES_MAX: Final = 256
+REQUEST_ID_CHARACTERS_MAX: Final = 64
+PERIOD_S_MIN: Final = 15
+PERIOD_S_MAX: Final = 300
+COUNTER_MAX: Final = 2**63 - 1
+ATTEMPTS_KEPT: Final = 10
+REQUEST_KEY_BYTES: Final = 32
+
+
+class Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The base of all records and commands. It is never shown with its contents: they are secrets and names."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class Role(StrEnum):
+    OPERATOR = "operator"
+    FRONTEND = "frontend"
+    HELPDESK = "helpdesk"
+    AUDITOR = "auditor"
+    CONNECTOR = "connector"
+
+
+class TokenType(IntEnum):
+    TOTP = 1
+    HOTP = 2
+
+
+class TokenStatus(IntEnum):
+    """The life of a token. Pending: enrolled, not yet confirmed by a code, accepts nothing."""
+
+    PENDING = 1
+    ACTIVE = 2
+    DISABLED = 3
+
+
+class User(Record, frozen=True):
+    enabled: bool
+    created_ms: int
+    token_ids: tuple[str, ...] = ()  # in the order of enrolment
+
+
+class Token(Record, frozen=True):
+    """An enrolled authenticator. `counter` is the next one expected (HOTP), `last_step` the last one used (TOTP)."""
+
+    user_id: str
+    type: TokenType
+    status: TokenStatus
+    algorithm: Algorithm
+    digits: int
+    period_s: int  # 0 for HOTP
+    secret: bytes
+    created_ms: int
+    counter: int = 0
+    last_step: int = STEP_NONE
+    drift_steps: int = 0  # steps that the token's clock is known to be ahead (negative: behind)
+    last_used_ms: int = 0
+
+    @property
+    def otp(self) -> Otp:
+        return Otp(self.secret, self.algorithm, self.digits)
+
+
+class Failures(Record, frozen=True):
+    """A user's lockout (see factors.lockout); absent where there is neither a failure nor a lock."""
+
+    failures_ms: tuple[int, ...]
+    locked_until_ms: int
+
+
+class Attempt(Record, frozen=True):
+    """One of a user's last attempts. `client` is short for identities of this cluster (see reads.full_client)."""
+
+    at_ms: int
+    reason: int
+    token_id: str
+    client: str
+    application: str
+    address: str
+
+
+class ClusterIdentity(Record, frozen=True):
+    cluster_id: str  # 32 hex digits
+    incarnation_counter: int  # from 1
+    incarnation_id: str  # 32 hex digits
+    created_ms: int
+    command_version: int = 1  # commands up to this version may be proposed
+
+
+class Member(Record, frozen=True):
+    """A node; its table's key is its member id."""
+
+    name: str
+    peer_address: str
+    client_address: str
+    voter: bool = True
+
+
+class Roles(Record, frozen=True):
+    """What one certificate identity may do; the table's key is the identity's URI. Sorted by name, each once."""
+
+    roles: tuple[Role, ...]
+
+
+class IssuingKey(Record, frozen=True):
+    """What certificates are signed with, in PEM."""
+
+    private_key: bytes
+    certificate: bytes
+    root_certificate: bytes
+
+
+class RequestKey(Record, frozen=True):
+    """The key of the digests by which requests are remembered: REQUEST_KEY_BYTES random bytes."""
+
+    key: bytes
+
+
+class Settings(Record, frozen=True):
+    """What is replicated and can be set. Durations in milliseconds."""
+
+    lockout_failures: int = 5
+    lockout_window_ms: int = 5 * 60 * 1000
+    lockout_duration_ms: int = 15 * 60 * 1000
+    hotp_look_ahead: int = 10
+    hotp_look_behind: int = 10
+    totp_window_steps: int = 1
+    totp_look_behind_steps: int = 10
+    resync_positions: int = 1_000
+    tokens_per_user_max: int = 10
+    request_ids_max: int = 1_000_000
+    request_ids_kept_ms: int = 60 * 1000
+
+    @property
+    def lockout(self) -> LockoutPolicy:
+        return LockoutPolicy(self.lockout_failures, self.lockout_window_ms, self.lockout_duration_ms)
+
+    @property
+    def hotp_window(self) -> HotpWindow:
+        return HotpWindow(self.hotp_look_ahead, self.hotp_look_behind)
+
+    @property
+    def totp_window(self) -> TotpWindow:
+        return TotpWindow(self.totp_window_steps, self.totp_look_behind_steps)
+
+
+# What each setting may be, both ends included.
+SETTINGS_RANGES: Final[dict[str, tuple[int, int]]] = {
+    "lockout_failures": (1, 100),
+    "lockout_window_ms": (1_000, 24 * 3600 * 1000),
+    "lockout_duration_ms": (1_000, 7 * 24 * 3600 * 1000),
+    "hotp_look_ahead": (0, 100),
+    "hotp_look_behind": (0, 100),
+    "totp_window_steps": (0, 10),
+    "totp_look_behind_steps": (0, 100),
+    "resync_positions": (1, 10_000),
+    "tokens_per_user_max": (1, 50),
+    "request_ids_max": (1_000, 10_000_000),
+    "request_ids_kept_ms": (60_000, 600_000),
+}
+
+
+def settings_out_of_range(settings: Settings) -> str | None:
+    """The name of the first setting that is out of its range, or None."""
+    for name, (least, most) in SETTINGS_RANGES.items():
+        if not least <= getattr(settings, name) <= most:
+            return name
+    return None

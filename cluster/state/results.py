@@ -1,0 +1,106 @@
+"""What a command gives back: a code, for a verification a decision and its reason, and events for the audit trail."""
+
+from enum import IntEnum
+from typing import Final
+
+from cluster.state.records import Record
+
+
+class Code(IntEnum):
+    """Whether the command did what it says. Stored with remembered requests: numbers are never used anew."""
+
+    OK = 0
+    INVALID_ARGUMENT = 1  # `field` names it
+    NOT_FOUND = 2  # `field`: user_id or token_id
+    ALREADY_EXISTS = 3  # `field`: user_id, or secret (this user has a token with it)
+    FAILED_PRECONDITION = 4  # `field` names what stands against it: code, first_code, token_status, tokens_per_user
+    PERMISSION_DENIED = 5
+    RESOURCE_EXHAUSTED = 6  # too many request ids are remembered; nothing was done, try later
+    REQUEST_ID_REUSED = 7  # the id was used with other contents; nothing was done
+    CORRUPT = 8  # the bytes are no group or no command of any version
+    INTERNAL = 9  # a defect: the command was undone as a whole
+
+
+class Decision(IntEnum):
+    """NONE for commands that decide nothing. The others' numbers are those of the contract."""
+
+    NONE = 0
+    ACCEPT = 1
+    REJECT = 2
+
+
+class Reason(IntEnum):
+    """Why a verification was decided so. The numbers are those of the contract and of stored attempts."""
+
+    NONE = 0
+    ACCEPTED = 1
+    WRONG = 2
+    REPLAYED = 3
+    TOO_OLD = 4
+    LOCKED = 5
+    DISABLED = 6
+    NO_TOKEN = 7
+    UNKNOWN_USER = 8
+
+
+class Event(Record, frozen=True):
+    """One line of the audit trail to be. Fields that do not apply are empty. `kind` is one of EVENT_KINDS."""
+
+    kind: str
+    client: str
+    request_id: str
+    user_id: str = ""
+    token_id: str = ""
+    reason: Reason = Reason.NONE
+    application: str = ""
+    address: str = ""
+
+
+EVENT_KINDS: Final = (
+    "verify",
+    "user_locked",
+    "user_unlocked",
+    "user_added",
+    "user_enabled",
+    "user_disabled",
+    "user_deleted",
+    "token_added",
+    "token_confirmed",
+    "token_resynchronised",
+    "token_enabled",
+    "token_disabled",
+    "token_deleted",
+)
+
+
+class Result(Record, frozen=True):
+    """The answer to one command. An answer from memory, to a repeated request id, carries no events."""
+
+    code: Code
+    reason: Reason = Reason.NONE
+    token_id: str = ""  # with OK only: the token that accepted, was recognised, or was added
+    field: str = ""  # with an error only
+    events: tuple[Event, ...] = ()
+
+    @property
+    def decision(self) -> Decision:
+        if self.reason is Reason.NONE:
+            return Decision.NONE
+        return Decision.ACCEPT if self.reason is Reason.ACCEPTED else Decision.REJECT
+
+
+class Refused(Exception):
+    """A handler's way to say no: the command changes nothing, and `result` is the answer."""
+
+    def __init__(self, code: Code, field: str) -> None:
+        super().__init__(code.name, field)
+        self.result = Result(code, field=field)
+
+
+RESULT_OK: Final = Result(Code.OK)
+RESULT_CORRUPT: Final = Result(Code.CORRUPT)
+RESULT_PERMISSION_DENIED: Final = Result(Code.PERMISSION_DENIED)
+RESULT_RESOURCE_EXHAUSTED: Final = Result(Code.RESOURCE_EXHAUSTED, field="request_id")
+RESULT_REQUEST_ID_REUSED: Final = Result(Code.REQUEST_ID_REUSED, field="request_id")
+RESULT_REQUEST_ID_INVALID: Final = Result(Code.INVALID_ARGUMENT, field="request_id")
+RESULT_INTERNAL: Final = Result(Code.INTERNAL)

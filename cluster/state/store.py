@@ -1,0 +1,182 @@
+"""Tables of packed records, and the overlay in which one command changes them wholly or not at all.
+
+A table is a plain dict of bytes: small, quick to copy, and without an order that anything depends on.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from cluster.state.errors import DamagedState, NewerState
+from cluster.state.records import (
+    Attempt,
+    ClusterIdentity,
+    Failures,
+    IssuingKey,
+    Member,
+    RequestKey,
+    Roles,
+    Settings,
+    Token,
+    User,
+)
+
+R = TypeVar("R")
+
+_encoder: Final = msgspec.msgpack.Encoder()
+SINGLE: Final = b""  # the key of a table that has one record
+
+
+class Table(Generic[R]):
+    """A table's name and the type of its records."""
+
+    __slots__ = ("decode", "name", "single")
+
+    def __init__(self, name: str, record: type[R], *, single: bool = False) -> None:
+        self.name = name
+        self.decode = msgspec.msgpack.Decoder(record).decode
+        self.single = single
+
+
+USERS: Final = Table("users", User)  # by user id
+TOKENS: Final = Table("tokens", Token)  # by token id
+FAILURES: Final = Table("failures", Failures)  # by user id
+ATTEMPTS: Final = Table("attempts", list[Attempt])  # by user id, oldest first
+ROLES: Final = Table("roles", Roles)  # by identity
+MEMBERS: Final = Table("members", Member)  # by member id
+IDENTITY: Final = Table("identity", ClusterIdentity, single=True)
+ISSUING_KEY: Final = Table("issuing_key", IssuingKey, single=True)
+REQUEST_KEY: Final = Table("request_key", RequestKey, single=True)
+SETTINGS: Final = Table("settings", Settings, single=True)
+
+TABLES: Final[dict[str, Table[Any]]] = {
+    table.name: table
+    for table in (
+        USERS,
+        TOKENS,
+        FAILURES,
+        ATTEMPTS,
+        ROLES,
+        MEMBERS,
+        IDENTITY,
+        ISSUING_KEY,
+        REQUEST_KEY,
+        SETTINGS,
+    )
+}
+
+Tables = dict[str, dict[bytes, bytes]]
+
+
+class Store:
+    """The committed tables. Only `commit` and `insert` change them."""
+
+    __slots__ = ("_orders", "_tables")
+
+    def __init__(self) -> None:
+        self._tables: Tables = {name: {} for name in TABLES}
+        self._orders: dict[str, list[bytes]] = {}  # sorted keys of tables that were asked for in order
+
+    def read(self, table: Table[R], key: bytes) -> R | None:
+        packed = self._tables[table.name].get(key)
+        return None if packed is None else table.decode(packed)
+
+    def packed(self, table: Table[Any], key: bytes) -> bytes | None:
+        return self._tables[table.name].get(key)
+
+    def single(self, table: Table[R]) -> R:
+        """The record of a table that has exactly one."""
+        return table.decode(self._tables[table.name][SINGLE])
+
+    def ordered(self, table: Table[Any]) -> Sequence[bytes]:
+        """The table's keys in order. The first call sorts; from then on the order is kept."""
+        order = self._orders.get(table.name)
+        if order is None:
+            order = self._orders[table.name] = sorted(self._tables[table.name])
+        return order
+
+    def count(self, table: Table[Any]) -> int:
+        return len(self._tables[table.name])
+
+    def copy(self) -> Tables:
+        """A copy of the tables' dicts; the packed records are shared."""
+        return {name: records.copy() for name, records in self._tables.items()}
+
+    def insert(self, name: str, key: bytes, packed: bytes) -> None:
+        """Take one stored record; raises NewerState or DamagedState for what does not fit."""
+        table = TABLES.get(name)
+        if table is None:
+            raise NewerState(name)
+        try:
+            table.decode(packed)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # The cause is left out: nothing of a record's contents goes into an error.
+            raise DamagedState(name, "a record is of the wrong shape") from None
+        if table.single and key != SINGLE:
+            raise DamagedState(name, "a key where there is none")
+        records = self._tables[name]
+        if key in records:
+            raise DamagedState(name, "a record comes twice")
+        records[key] = packed
+
+    def check(self) -> None:
+        """Whether what was inserted hangs together; raises DamagedState."""
+        for table in TABLES.values():
+            if table.single and SINGLE not in self._tables[table.name]:
+                raise DamagedState(table.name, "its record is missing")
+        owned = 0
+        for key, packed in self._tables[USERS.name].items():
+            for token_id in USERS.decode(packed).token_ids:
+                token = self.read(TOKENS, token_id.encode())
+                if token is None or token.user_id.encode() != key:
+                    raise DamagedState(TOKENS.name, "a user's token is missing")
+                owned += 1
+        if owned != self.count(TOKENS):
+            raise DamagedState(TOKENS.name, "a token belongs to nobody")
+
+    def commit(self, writes: Mapping[tuple[str, bytes], bytes | None]) -> None:
+        """Make a transaction's writes the state; None deletes."""
+        for (name, key), packed in writes.items():
+            records = self._tables[name]
+            if name in self._orders and (packed is None) == (key in records):
+                self._reorder(self._orders[name], key, add=packed is not None)
+            if packed is None:
+                records.pop(key, None)
+            else:
+                records[key] = packed
+
+    @staticmethod
+    def _reorder(order: list[bytes], key: bytes, *, add: bool) -> None:
+        if add:
+            insort(order, key)
+        else:
+            del order[bisect_left(order, key)]
+
+
+class Transaction:
+    """What one command reads and writes. Dropped, it leaves no trace."""
+
+    __slots__ = ("_store", "writes")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.writes: dict[tuple[str, bytes], bytes | None] = {}
+
+    def packed(self, table: Table[Any], key: bytes) -> bytes | None:
+        place = (table.name, key)
+        return self.writes[place] if place in self.writes else self._store.packed(table, key)
+
+    def read(self, table: Table[R], key: bytes) -> R | None:
+        packed = self.packed(table, key)
+        return None if packed is None else table.decode(packed)
+
+    def write(self, table: Table[R], key: bytes, record: R) -> None:
+        self.writes[table.name, key] = _encoder.encode(record)
+
+    def write_packed(self, table: Table[Any], key: bytes, packed: bytes) -> None:
+        self.writes[table.name, key] = packed
+
+    def delete(self, table: Table[Any], key: bytes) -> None:
+        self.writes[table.name, key] = None

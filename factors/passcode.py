@@ -1,0 +1,28 @@
+"""A passcode as the user types it, brought to the one form that is compared and counted."""
+
+from typing import Final
+
+PASSCODE_CHARACTERS_MAX: Final = 128
+
+# ASCII blanks, and the spaces and hyphens that phones and mail programs put in their place. Fixed here, and not asked
+# of the Unicode tables, which differ between Python versions.
+_IGNORED: Final = dict.fromkeys(map(ord, " \t\r\n-\u00a0\u2002\u2003\u2009\u202f\u2010\u2011\u2012\u2013"))
+
+
+class PasscodeTooLong(ValueError):
+    """More characters than any passcode has; the caller refuses it and counts nothing."""
+
+
+def normalise(typed: str) -> str:
+    """The passcode without spaces and hyphens; raises PasscodeTooLong beyond PASSCODE_CHARACTERS_MAX as typed.
+
+    Whatever else it holds stays, so that it can be counted as a wrong passcode.
+    """
+    if len(typed) > PASSCODE_CHARACTERS_MAX:
+        raise PasscodeTooLong(f"a passcode has at most {PASSCODE_CHARACTERS_MAX} characters")
+    return typed.translate(_IGNORED)
+
+
+def is_code(passcode: str, digits: int) -> bool:
+    """Whether it has the shape of a code: exactly that many ASCII digits."""
+    return len(passcode) == digits and passcode.isascii() and passcode.isdigit()
