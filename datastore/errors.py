@@ -97,6 +97,17 @@ class ForeignFile(DatastoreError):
         )
 
 
+class OlderThanCurrent(DatastoreError):
+    """A data file that stands before the current one may not take its place."""
+
+    def __init__(self, path: str, index: int, current_index: int) -> None:
+        self.path, self.index, self.current_index = path, index, current_index
+        super().__init__(
+            f"{path} stands at index {index}, the current data file at {current_index}; "
+            "it was left where it is: remove it, or restore it as a backup"
+        )
+
+
 class UnusableKey(DatastoreError):
     """A key-encryption key could not be loaded; `source` names where from, never what."""
 

@@ -16,6 +16,8 @@ from datastore.errors import Damaged, ForeignFile, NewerFormat, WrongKey
 from datastore.files import File
 from datastore.keys import DataKey, KeyRing, Random, WrappedKey, unwrap
 
+KIND_DATA = "data"
+KIND_JOURNAL = "journal"
 MAGIC = b"\x93WATCHW\n"
 FORMAT_VERSION = 1
 HEADER_BYTES_MAX = 64 * 1024

@@ -7,11 +7,10 @@ from itertools import pairwise
 
 from datastore.errors import Damaged, DatastoreError, ForeignFile, JournalLost, NotFound
 from datastore.files import File, Files
-from datastore.header import Identity, StoredHeader, check_header, open_data_key, read_header
+from datastore.header import KIND_JOURNAL, Identity, StoredHeader, check_header, open_data_key, read_header
 from datastore.journal_output import TEMPORARY_SUFFIX, Segment
 from datastore.keys import KeyRing
 from datastore.segment import (
-    KIND,
     SCHEMA,
     HardState,
     JournalEntry,
@@ -90,7 +89,7 @@ def _open_segment(files: Files, directory: str, sequence: int, identity: Identit
     file = files.open(path)
     try:
         stored = read_header(path, file)
-        check_header(path, stored.header, KIND, SCHEMA, identity)
+        check_header(path, stored.header, KIND_JOURNAL, SCHEMA, identity)
         place = place_of(path, stored.header)
     except DatastoreError:
         file.close()

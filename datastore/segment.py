@@ -16,10 +16,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from datastore.errors import Damaged
-from datastore.header import Header, Identity, StoredHeader, new_header
+from datastore.header import KIND_JOURNAL, Header, Identity, StoredHeader, new_header
 from datastore.keys import TAG_BYTES, DataKey, KeyRing, Random, derive
 
-KIND = "journal"
 SCHEMA = 1
 SECTOR_BYTES = 512
 FRAME = struct.Struct(">II")
@@ -98,7 +97,7 @@ def unpack_record(plain: bytes) -> JournalEntry | HardState | None:
 def segment_header(identity: Identity, place: Place, keys: KeyRing, random: Random) -> StoredHeader:
     """The header of a new segment; its salt makes it a key of its own."""
     attributes = msgpack.packb([bytes.fromhex(place.member_id), place.sequence, place.reset, place.index, place.term])
-    return new_header(identity, KIND, SCHEMA, keys, random, attributes)
+    return new_header(identity, KIND_JOURNAL, SCHEMA, keys, random, attributes)
 
 
 def place_of(path: str, header: Header) -> Place:
