@@ -17,8 +17,8 @@ from datastore.errors import Damaged, DatastoreError
 from datastore.files import Files
 from datastore.generations import Generation, Generations
 from datastore.header import KIND_DATA
-from datastore.keys import DataKey, KeyRing, Random
 from datastore.sealed import Identity, SealedReader, SealedWriter
+from datastore.wrapping import DataKey, KeyRing, Random
 
 __all__ = [
     "DataFileReader",

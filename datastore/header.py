@@ -14,7 +14,7 @@ import msgpack
 
 from datastore.errors import Damaged, ForeignFile, NewerFormat, WrongKey
 from datastore.files import File
-from datastore.keys import DataKey, KeyRing, Random, WrappedKey, unwrap
+from datastore.wrapping import DataKey, KeyRing, Random, WrappedKey, unwrap
 
 KIND_DATA = "data"
 KIND_JOURNAL = "journal"

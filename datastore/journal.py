@@ -11,8 +11,8 @@ from datastore.files import Files
 from datastore.header import Identity
 from datastore.journal_output import Base, Change, ChangeSealer, PendingSync, SegmentOutput
 from datastore.journal_recovery import RecoveredLog, recover, segment_sequences
-from datastore.keys import KeyRing, Random
 from datastore.segment import DEFAULT_LIMITS, HardState, JournalEntry, JournalLimits, segment_name
+from datastore.wrapping import KeyRing, Random
 
 __all__ = ["Journal", "JournalEntry", "JournalLimits", "PendingSync"]
 

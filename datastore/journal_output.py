@@ -8,7 +8,6 @@ from typing import NamedTuple
 from datastore.errors import AlreadyExists, NotFound, StorageFailed
 from datastore.files import File, Files
 from datastore.header import Identity
-from datastore.keys import KeyRing, Random
 from datastore.segment import (
     FRAME,
     HardState,
@@ -21,6 +20,7 @@ from datastore.segment import (
     segment_header,
     segment_name,
 )
+from datastore.wrapping import KeyRing, Random
 
 TEMPORARY_SUFFIX = ".tmp"
 _OVERHEAD_BYTES = FRAME.size + 64  # of a sealed record beside its data

@@ -9,7 +9,6 @@ from datastore.errors import Damaged, DatastoreError, ForeignFile, JournalLost, 
 from datastore.files import File, Files
 from datastore.header import KIND_JOURNAL, Identity, StoredHeader, check_header, open_data_key, read_header
 from datastore.journal_output import TEMPORARY_SUFFIX, Segment
-from datastore.keys import KeyRing
 from datastore.segment import (
     SCHEMA,
     HardState,
@@ -19,6 +18,7 @@ from datastore.segment import (
     read_records,
     segment_name,
 )
+from datastore.wrapping import KeyRing
 
 _SEGMENT_NAME = re.compile(r"(\d{8,})\.journal")
 

@@ -1,114 +1,185 @@
-"""Keys: a key-encryption key (KEK) wraps random data keys; files are sealed under data keys.
+"""Where the key-encryption key comes from: a key file, a passphrase, the environment, a systemd credential.
 
-Every file carries its data key, wrapped, so that whoever holds the KEK reads any file, also one sealed before a data
-key was exchanged. A KEK's id is its fingerprint: a wrong key, or a wrong passphrase, has another id and is told apart
-from damage.
+The text is the same wherever it stands; words are separated by white space, `#` begins a comment:
+
+    watchword-kek 1                                        # format
+    id <16 hex characters>                                 # the key's fingerprint
+    key <64 hex characters>                                # the key itself, or instead of it:
+    argon2id <salt, 32 hex> <memory, KiB> <passes> <lanes> # how a passphrase becomes the key (RFC 9106)
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Mapping
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-Random = Callable[[int], bytes]  # n -> n random bytes; `os.urandom` in production
+from datastore.errors import DatastoreError, NotFound, UnusableKey
+from datastore.files import Files, RealFiles
+from datastore.wrapping import KEY_BYTES, DataKey, KeyEncryptionKey, KeyRing, Random, new_data_key, new_kek
 
-KEY_BYTES = 32
-KEY_ID_BYTES = 8
-NONCE_BYTES = 12
-TAG_BYTES = 16
-_WRAP_LABEL = b"watchword/wrap/1"
+__all__ = [
+    "DataKey",
+    "KeyEncryptionKey",
+    "KeyRing",
+    "Random",
+    "key_text",
+    "load_kek",
+    "load_kek_file",
+    "new_data_key",
+    "new_kek",
+    "parse_kek",
+    "passphrase_text",
+    "write_kek_file",
+]
 
+PASSPHRASE_VARIABLE = "WATCHWORD_PASSPHRASE"  # noqa: S105  # a name
+PASSPHRASE_CREDENTIAL = "watchword.passphrase"  # noqa: S105  # a name
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
+TEXT_BYTES_MAX = 16 * 1024
+ARGON2_MEMORY_KIB = 64 * 1024
+ARGON2_PASSES = 3
+ARGON2_LANES = 4
+_ARGON2_BOUNDS = ((8 * 1024, 4 * 1024 * 1024), (1, 64), (1, 64))  # memory KiB, passes, lanes
+_HEADING = "watchword-kek 1"
 
-def derive(key: bytes, salt: bytes, info: bytes, length: int = KEY_BYTES) -> bytes:
-    """HKDF-SHA-256 (RFC 5869)."""
-    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(key)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyEncryptionKey:
-    """32 bytes; the id is derived from them (16 hex characters)."""
-
-    id: str
-    key: bytes = field(repr=False)
-
-    @classmethod
-    def of(cls, key: bytes) -> "KeyEncryptionKey":
-        assert len(key) == KEY_BYTES, "a key-encryption key has 32 bytes"
-        return cls(derive(key, b"", b"watchword/kek-id/1", KEY_ID_BYTES).hex(), key)
-
-
-def new_kek(random: Random) -> KeyEncryptionKey:
-    """A random key-encryption key."""
-    return KeyEncryptionKey.of(random(KEY_BYTES))
+Passphrase = Callable[[], str]
 
 
-@dataclass(frozen=True, slots=True)
-class DataKey:
-    """32 random bytes under a random id (16 hex characters)."""
-
-    id: str
-    key: bytes = field(repr=False)
-
-
-def new_data_key(random: Random) -> DataKey:
-    """A random data key."""
-    return DataKey(random(KEY_ID_BYTES).hex(), random(KEY_BYTES))
+def key_text(kek: KeyEncryptionKey) -> str:
+    """A key as text, for a key file, the environment or a credential."""
+    return (
+        "# Key-encryption key of a Watchword cluster. Keep it secret, and away from the data and its backups.\n"
+        f"{_HEADING}\nid {kek.id}\nkey {kek.key.hex()}\n"
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class WrappedKey:
-    """Data key `key_id` under KEK `kek_id`: nonce (12), ciphertext (32), tag (16)."""
-
-    kek_id: str
-    key_id: str
-    sealed: bytes
-
-
-def _wrap_context(kek_id: str, key_id: str) -> bytes:
-    return b"\0".join((_WRAP_LABEL, kek_id.encode(), key_id.encode()))
-
-
-def wrap(kek: KeyEncryptionKey, key: DataKey, random: Random) -> WrappedKey:
-    """AES-256-GCM with a random nonce; both ids are authenticated."""
-    nonce = random(NONCE_BYTES)
-    return WrappedKey(kek.id, key.id, nonce + AESGCM(kek.key).encrypt(nonce, key.key, _wrap_context(kek.id, key.id)))
+def passphrase_text(
+    passphrase: str,
+    random: Random,
+    memory_kib: int = ARGON2_MEMORY_KIB,
+    passes: int = ARGON2_PASSES,
+    lanes: int = ARGON2_LANES,
+) -> tuple[str, KeyEncryptionKey]:
+    """A key made of a passphrase: the text that leads to it (which is no secret), and the key."""
+    salt = random(16)
+    kek = _from_passphrase(passphrase, salt, memory_kib, passes, lanes)
+    text = f"{_HEADING}\nid {kek.id}\nargon2id {salt.hex()} {memory_kib} {passes} {lanes}\n"
+    return "# How a passphrase becomes the key-encryption key of a Watchword cluster.\n" + text, kek
 
 
-def unwrap(kek: KeyEncryptionKey, wrapped: WrappedKey) -> DataKey | None:
-    """None where the wrapped key is not what `kek` wrapped."""
-    nonce, sealed = wrapped.sealed[:NONCE_BYTES], wrapped.sealed[NONCE_BYTES:]
-    if len(nonce) + len(sealed) != NONCE_BYTES + KEY_BYTES + TAG_BYTES:
-        return None
+def write_kek_file(files: Files, path: str, text: str) -> None:
+    """Puts a key text in a new file of mode 0600, synced."""
+    file = files.create(path)
     try:
-        return DataKey(wrapped.key_id, AESGCM(kek.key).decrypt(nonce, sealed, _wrap_context(kek.id, wrapped.key_id)))
-    except InvalidTag:
-        return None
+        file.append(text.encode())
+        file.sync()
+    finally:
+        file.close()
+    files.sync_directory(os.path.dirname(path) or ".")
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """What a node seals and opens with.
+def load_kek_file(files: Files, path: str, passphrase: Passphrase | None = None) -> KeyEncryptionKey:
+    """The key of a key file; `passphrase` is asked where the file says how one becomes the key."""
+    file = files.open(path, writable=False)
+    try:
+        data = file.read_at(0, TEXT_BYTES_MAX + 1)
+    finally:
+        file.close()
+    return parse_kek(path, data, passphrase)
 
-    New files are sealed under `active`, wrapped under `kek` and, while a KEK is being exchanged, under `other_keks`.
-    Files are opened by the key in their own header, unwrapped with any of the KEKs.
+
+def load_kek(
+    spec: str,
+    files: Files | None = None,
+    environment: Mapping[str, str] | None = None,
+    passphrase: Passphrase | None = None,
+) -> KeyEncryptionKey:
+    """The key that `spec` points at: `file:PATH`, `environment:NAME` or `credential:NAME`.
+
+    A passphrase, where one is needed, is asked of `passphrase`, else found in WATCHWORD_PASSPHRASE or the credential
+    watchword.passphrase. Raises UnusableKey, NotFound or InsecurePermissions.
     """
+    environment = os.environ if environment is None else environment
+    passphrase = passphrase or (lambda: _find_passphrase(environment))
+    kind, _, name = spec.partition(":")
+    if kind == "file" and name:
+        return load_kek_file(files or RealFiles(), name, passphrase)
+    if kind == "environment" and name:
+        if name not in environment:
+            raise UnusableKey(spec, "the variable is not set; export it before starting")
+        return parse_kek(spec, environment[name].encode(), passphrase)
+    if kind == "credential" and name:
+        return parse_kek(spec, _credential(environment, name), passphrase)
+    raise UnusableKey(repr(spec), "write file:PATH, environment:NAME or credential:NAME")
 
-    kek: KeyEncryptionKey
-    active: DataKey
-    other_keks: tuple[KeyEncryptionKey, ...] = ()
 
-    @classmethod
-    def generate(cls, kek: KeyEncryptionKey, random: Random) -> "KeyRing":
-        """A ring with a new data key."""
-        return cls(kek, new_data_key(random))
+def parse_kek(source: str, data: bytes, passphrase: Passphrase | None = None) -> KeyEncryptionKey:
+    """The key that a key text holds or leads to. UnusableKey names the source, never the text."""
+    try:
+        lines = (line.partition("#")[0].split() for line in data.decode("ascii").splitlines())
+        words = [word for line in lines for word in line]
+    except UnicodeDecodeError as error:
+        raise UnusableKey(source, "it is no key text; put back the file that was made with the cluster") from error
+    match words:
+        case ["watchword-kek", "1", "id", kek_id, "key", key] if len(data) <= TEXT_BYTES_MAX:
+            kek = KeyEncryptionKey.of(_hex(source, key, KEY_BYTES))
+            problem = "the key does not match its id: the text is damaged"
+        case ["watchword-kek", "1", "id", kek_id, "argon2id", salt, *costs] if len(costs) == len(_ARGON2_BOUNDS):
+            if passphrase is None:
+                raise UnusableKey(source, "it needs a passphrase; give one")
+            kek = _from_passphrase(passphrase(), _hex(source, salt, 16), *_costs(source, costs))
+            problem = "the passphrase is wrong"
+        case ["watchword-kek", version, *_] if version != "1":
+            raise UnusableKey(source, "it is of a newer format; install a newer release")
+        case _:
+            raise UnusableKey(source, "it is no key text; put back the file that was made with the cluster")
+    if kek.id != kek_id:
+        raise UnusableKey(source, problem)
+    return kek
 
-    @property
-    def keks(self) -> tuple[KeyEncryptionKey, ...]:
-        return (self.kek, *self.other_keks)
 
-    def wrapped(self, random: Random) -> tuple[WrappedKey, ...]:
-        """The active data key under every KEK of the ring."""
-        return tuple(wrap(kek, self.active, random) for kek in self.keks)
+def _from_passphrase(passphrase: str, salt: bytes, memory_kib: int, passes: int, lanes: int) -> KeyEncryptionKey:
+    kdf = Argon2id(salt=salt, length=KEY_BYTES, iterations=passes, lanes=lanes, memory_cost=memory_kib)
+    return KeyEncryptionKey.of(kdf.derive(passphrase.encode()))
+
+
+def _hex(source: str, text: str, length: int) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != length:
+        raise UnusableKey(source, f"it does not hold {length} bytes of hex where it must; the text is damaged")
+    return value
+
+
+def _costs(source: str, words: list[str]) -> list[int]:
+    costs = [int(word) if word.isdecimal() and len(word) < 10 else -1 for word in words]
+    if any(not low <= cost <= high for cost, (low, high) in zip(costs, _ARGON2_BOUNDS, strict=True)):
+        raise UnusableKey(source, "its Argon2id costs are out of bounds; the text is damaged")
+    return costs
+
+
+def _find_passphrase(environment: Mapping[str, str]) -> str:
+    if PASSPHRASE_VARIABLE in environment:
+        return environment[PASSPHRASE_VARIABLE]
+    try:
+        return _credential(environment, PASSPHRASE_CREDENTIAL).decode().rstrip("\n")
+    except (DatastoreError, UnicodeDecodeError) as error:
+        raise UnusableKey(
+            "a passphrase",
+            f"set {PASSPHRASE_VARIABLE}, or give the service the credential {PASSPHRASE_CREDENTIAL}",
+        ) from error
+
+
+def _credential(environment: Mapping[str, str], name: str) -> bytes:
+    """A systemd credential. Its directory is the service manager's, which sets modes of its own."""
+    directory = environment.get(CREDENTIALS_DIRECTORY)
+    if directory is None:
+        raise UnusableKey(f"credential:{name}", "the service has no credentials; set LoadCredential= in its unit")
+    path = os.path.join(directory, os.path.basename(name))
+    try:
+        with open(path, "rb") as file:
+            return file.read(TEXT_BYTES_MAX + 1)
+    except OSError as error:
+        raise NotFound(path, f"set LoadCredential={name}:FILE in the service's unit") from error

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from datastore.errors import Damaged, DatastoreError
 from datastore.files import Files
 from datastore.header import Header, Identity, StoredHeader, check_header, new_header, open_data_key, read_header
-from datastore.keys import TAG_BYTES, DataKey, KeyRing, Random, derive
+from datastore.wrapping import TAG_BYTES, DataKey, KeyRing, Random, derive
 
 __all__ = ["CHUNK_BYTES", "Identity", "SealedReader", "SealedWriter"]
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from datastore.errors import Damaged
 from datastore.header import KIND_JOURNAL, Header, Identity, StoredHeader, new_header
-from datastore.keys import TAG_BYTES, DataKey, KeyRing, Random, derive
+from datastore.wrapping import TAG_BYTES, DataKey, KeyRing, Random, derive
 
 SCHEMA = 1
 SECTOR_BYTES = 512
