@@ -3,7 +3,17 @@
 A message is one line. It never holds contents, keys or names of people: paths, offsets and ids only.
 """
 
+import errno
 import os
+
+_WAYS_OUT: dict[int | None, str] = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "raise the quota or free space",
+    errno.EACCES: "give the service's user the right to it",
+    errno.EPERM: "give the service's user the right to it",
+    errno.EROFS: "mount it writable",
+    errno.EMFILE: "raise the limit of open files",
+}
 
 
 class DatastoreError(Exception):
@@ -17,7 +27,8 @@ class StorageFailed(DatastoreError):
         self.path, self.action = path, action
         self.errno = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(self.errno) if self.errno is not None else str(error or "an earlier write failed")
-        super().__init__(f"cannot {action} {path}: {reason}; free or repair the disk, then start this node again")
+        way_out = _WAYS_OUT.get(self.errno, "repair or replace the disk")
+        super().__init__(f"cannot {action} {path}: {reason}; {way_out}, then start this node again")
 
 
 class NotFound(DatastoreError):
@@ -45,6 +56,14 @@ class AlreadyExists(DatastoreError):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(f"{path} exists already; move it away or choose another place")
+
+
+class InUse(DatastoreError):
+    """Another process holds the directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is in use by another process; stop that node first")
 
 
 class InsecurePermissions(DatastoreError):

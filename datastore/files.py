@@ -6,11 +6,12 @@ pages that it could not write, so a second sync would succeed and prove nothing.
 """
 
 import contextlib
+import fcntl
 import os
 import stat
 from typing import Protocol
 
-from datastore.errors import AlreadyExists, InsecurePermissions, NotFound, StorageFailed
+from datastore.errors import AlreadyExists, InsecurePermissions, InUse, NotFound, StorageFailed
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -36,6 +37,13 @@ class File(Protocol):
 
     def close(self) -> None:
         """Releases the file; syncs nothing."""
+
+
+class Lock(Protocol):
+    """A directory held against other processes."""
+
+    def release(self) -> None:
+        """Gives it back; the end of the process does so too."""
 
 
 class Files(Protocol):
@@ -67,6 +75,9 @@ class Files(Protocol):
 
     def sync_directory(self, path: str) -> None:
         """Makes the entries of a directory durable."""
+
+    def lock(self, directory: str) -> Lock:
+        """Holds a directory for this process alone; InUse where another holds it."""
 
 
 def _failure(path: str, action: str, error: OSError) -> NotFound | AlreadyExists | StorageFailed:
@@ -122,6 +133,20 @@ class RealFile:
             raise StorageFailed(self._path, "sync", error) from error
 
     def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class RealLock:
+    """An advisory lock (flock) on a directory's descriptor."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -205,3 +230,15 @@ class RealFiles:
             raise StorageFailed(path, "sync", error) from error
         finally:
             os.close(descriptor)
+
+    def lock(self, directory: str) -> RealLock:
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _failure(directory, "open", error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise InUse(directory) from error
+        return RealLock(descriptor)

@@ -6,11 +6,11 @@ Memory changes at once, the disk at the next sync. Whoever counts, acknowledges,
 
 import os
 
-from datastore.errors import AlreadyExists
-from datastore.files import Files
+from datastore.errors import AlreadyExists, DatastoreError, JournalLost, NotFound
+from datastore.files import Files, Lock
 from datastore.header import Identity
 from datastore.journal_output import Base, Change, ChangeSealer, PendingSync, SegmentOutput
-from datastore.journal_recovery import RecoveredLog, recover, segment_sequences
+from datastore.journal_recovery import RecoveredLog, recover, remove_unfinished, segment_sequences
 from datastore.segment import DEFAULT_LIMITS, HardState, JournalEntry, JournalLimits, segment_name
 from datastore.wrapping import KeyRing, Random
 
@@ -28,9 +28,11 @@ class Journal:
         keys: KeyRing,
         random: Random,
         limits: JournalLimits,
+        lock: Lock,
         log: RecoveredLog,
     ) -> None:
         """Use `create` or `open`."""
+        self._lock = lock
         self._files, self._directory, self._limits = files, directory, limits
         self.member_id = log.member_id
         self.base_index, self.base_term = log.base_index, log.base_term
@@ -63,14 +65,18 @@ class Journal:
     ) -> "Journal":
         """The journal of a new member whose log begins after the entry (base_index, base_term); durable on return."""
         files.make_directory(directory)
-        if segment_sequences(files, directory):
-            raise AlreadyExists(directory)
-        for name in files.list(directory):
-            files.remove(os.path.join(directory, name))
-        log = RecoveredLog(member_id=member_id, base_index=base_index, base_term=base_term)
-        journal = cls(files, directory, identity, keys, random, limits, log)
-        journal._change(Base(base_index, base_term, reset=True))
-        journal.sync()
+        lock = files.lock(directory)
+        try:
+            if segment_sequences(files, directory):
+                raise AlreadyExists(directory)
+            remove_unfinished(files, directory)
+            log = RecoveredLog(member_id=member_id, base_index=base_index, base_term=base_term)
+            journal = cls(files, directory, identity, keys, random, limits, lock, log)
+            journal._change(Base(base_index, base_term, reset=True))
+            journal.sync()
+        except DatastoreError:
+            lock.release()
+            raise
         return journal
 
     @classmethod
@@ -85,10 +91,20 @@ class Journal:
     ) -> "Journal":
         """Reads and verifies all that is there; what follows goes into a new segment.
 
-        Raises JournalLost, Damaged, WrongKey, NewerFormat, ForeignFile, InsecurePermissions or StorageFailed, and has
-        then changed nothing.
+        Raises JournalLost, Damaged, WrongKey, NewerFormat, ForeignFile, InsecurePermissions, InUse or StorageFailed,
+        and has then changed nothing.
         """
-        return cls(files, directory, identity, keys, random, limits, recover(files, directory, identity, keys))
+        try:
+            files.check_directory(directory)
+        except NotFound as error:
+            raise JournalLost(directory) from error
+        lock = files.lock(directory)
+        try:
+            log = recover(files, directory, identity, keys)
+        except DatastoreError:
+            lock.release()
+            raise
+        return cls(files, directory, identity, keys, random, limits, lock, log)
 
     # reading
 
@@ -223,8 +239,9 @@ class Journal:
             self.end_sync(pending)
 
     def close(self) -> None:
-        """Releases the open segment; what was not synced is lost."""
+        """Releases the open segment and the directory; what was not synced is lost."""
         self._output.close()
+        self._lock.release()
 
     def _change(self, change: Change) -> None:
         self._waiting.append(change)

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from datastore.errors import Damaged, DatastoreError, ForeignFile, JournalLost, NotFound
+from datastore.errors import Damaged, DatastoreError, ForeignFile, JournalLost
 from datastore.files import File, Files
 from datastore.header import KIND_JOURNAL, Identity, StoredHeader, check_header, open_data_key, read_header
 from datastore.journal_output import TEMPORARY_SUFFIX, Segment
@@ -57,11 +57,7 @@ def segment_sequences(files: Files, directory: str) -> list[int]:
 
 def recover(files: Files, directory: str, identity: Identity, keys: KeyRing) -> RecoveredLog:
     """Reads and verifies every segment that counts, then cuts a torn tail and clears what is left over."""
-    try:
-        files.check_directory(directory)
-        sequences = segment_sequences(files, directory)
-    except NotFound as error:
-        raise JournalLost(directory) from error
+    sequences = segment_sequences(files, directory)
     if not sequences:
         raise JournalLost(directory)
     kept: list[_Opened] = []
@@ -166,7 +162,14 @@ def _settle(files: Files, directory: str, file: File, torn_at: int | None) -> No
 
 def _clear(files: Files, directory: str, first_sequence: int) -> None:
     """Removes unfinished segments, and those that a later one reset."""
+    remove_unfinished(files, directory)
+    for sequence in segment_sequences(files, directory):
+        if sequence < first_sequence:
+            files.remove(os.path.join(directory, segment_name(sequence)))
+
+
+def remove_unfinished(files: Files, directory: str) -> None:
+    """Removes segments that never got their name."""
     for name in files.list(directory):
-        match = _SEGMENT_NAME.fullmatch(name)
-        if name.endswith(TEMPORARY_SUFFIX) or (match and int(match[1]) < first_sequence):
+        if name.endswith(TEMPORARY_SUFFIX):
             files.remove(os.path.join(directory, name))

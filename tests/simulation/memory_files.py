@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from datastore.errors import AlreadyExists, NotFound, StorageFailed
+from datastore.errors import AlreadyExists, InUse, NotFound, StorageFailed
 
 SECTOR_BYTES = 512
 
@@ -132,6 +132,19 @@ class MemoryFile:
         self._files.enter(operation, self._path)
 
 
+class MemoryLock:
+    """A lock that the process holds: a second one in the same life is refused."""
+
+    __slots__ = ("_directory", "_held", "_life")
+
+    def __init__(self, held: dict[str, int], directory: str, life: int) -> None:
+        self._held, self._directory, self._life = held, directory, life
+
+    def release(self) -> None:
+        if self._held.get(self._directory) == self._life:
+            del self._held[self._directory]
+
+
 class MemoryFiles:
     """Implements `datastore.files.Files`. One disk of one node.
 
@@ -143,6 +156,7 @@ class MemoryFiles:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self._directories: dict[str, _Directory] = {}
+        self._locks: dict[str, int] = {}
         self.life = 0
         self.operations = 0
         self.syncs = 0
@@ -209,6 +223,13 @@ class MemoryFiles:
         directory = self._directories[path]
         directory.stable = dict(directory.entries)
         directory.changes.clear()
+
+    def lock(self, directory: str) -> MemoryLock:
+        self.check_directory(directory)
+        if self._locks.get(directory) == self.life:
+            raise InUse(directory)
+        self._locks[directory] = self.life
+        return MemoryLock(self._locks, directory, self.life)
 
     # what happens to the disk
 
