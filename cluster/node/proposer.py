@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
+from cluster.raft.messages import Group
+
 R = TypeVar("R")
 
 GROUP_ID_BYTES = 16
@@ -85,14 +87,13 @@ class _Command(Generic[R]):
         self.resolve: Callable[[R | Unavailable], None] | None = resolve
 
 
-class _Group(Generic[R]):
+class _InFlight(Generic[R]):
     """One group in flight: what was handed over, who waits, and when it is handed over again."""
 
-    __slots__ = ("again_at", "commands", "group_id", "payload", "wait_s")
+    __slots__ = ("again_at", "commands", "group", "wait_s")
 
-    def __init__(self, group_id: bytes, payload: bytes, commands: list[_Command[R]]) -> None:
-        self.group_id = group_id
-        self.payload = payload
+    def __init__(self, group: Group, commands: list[_Command[R]]) -> None:
+        self.group = group
         self.commands = commands
         self.again_at = 0.0  # monotonic seconds
         self.wait_s = 0.0
@@ -101,7 +102,7 @@ class _Group(Generic[R]):
 class Proposer(Generic[R]):
     """See the module. All methods are called in one thread; none of them raises what a callback raises.
 
-    `pack` makes a group's payload of commands; `hand_over(group id, payload)` gives it to the leader (False: no
+    `pack` makes a group's payload of commands; `hand_over` gives a group to the leader (False: no
     leader is known, or it takes no more); `call_soon` runs a function after the present call stack, never inside
     it, so that nothing is handed over from within the engine's own apply.
     """
@@ -111,7 +112,7 @@ class Proposer(Generic[R]):
         *,
         limits: ProposerLimits,
         pack: Callable[[Sequence[bytes]], bytes],
-        hand_over: Callable[[bytes, bytes], bool],
+        hand_over: Callable[[Group], bool],
         monotonic: Callable[[], float],
         random_bytes: Callable[[int], bytes],
         call_soon: Callable[[Callable[[], None]], object],
@@ -125,7 +126,7 @@ class Proposer(Generic[R]):
         self._call_soon = call_soon
         self._log = log or logging.getLogger(__name__)
         self._waiting: deque[_Command[R]] = deque()
-        self._groups: dict[bytes, _Group[R]] = {}  # in the order they were made
+        self._groups: dict[bytes, _InFlight[R]] = {}  # in the order they were made
         self._unanswered = 0
         self._held_bytes = 0
         self._earliest_deadline = math.inf  # a lower bound: no unanswered command has an earlier one
@@ -224,12 +225,12 @@ class Proposer(Generic[R]):
         if self._groups:
             self._pump_soon()
 
-    def _give(self, group: _Group[R], now: float) -> None:
-        taken = self._hand_over(group.group_id, group.payload)
-        if group.group_id in self._groups:  # a lone leader may have applied it at once
+    def _give(self, group: _InFlight[R], now: float) -> None:
+        taken = self._hand_over(group.group)
+        if group.group.group_id in self._groups:  # a lone leader may have applied it at once
             self._back_off(group, now, taken=taken)
 
-    def _back_off(self, group: _Group[R], now: float, *, taken: bool) -> None:
+    def _back_off(self, group: _InFlight[R], now: float, *, taken: bool) -> None:
         pace = self._limits.silence if taken else self._limits.refused
         group.wait_s = min(max(pace.first_s, group.wait_s * 2), pace.most_s)
         group.again_at = now + group.wait_s
@@ -242,7 +243,8 @@ class Proposer(Generic[R]):
                 group_id = self._random_bytes(GROUP_ID_BYTES)
                 assert len(group_id) == GROUP_ID_BYTES, "the source of randomness gave another length"
                 assert group_id not in self._groups, "group ids must be random"
-                group = _Group(group_id, self._pack([command.data for command in commands]), commands)
+                payload = self._pack([command.data for command in commands])
+                group = _InFlight(Group(group_id, payload, sum(command.cost for command in commands)), commands)
                 self._groups[group_id] = group
                 self._give(group, now)
 
@@ -275,12 +277,12 @@ class Proposer(Generic[R]):
             if command.deadline <= now:
                 self._answer(command, Unavailable(Cause.DEADLINE))
         for group in [g for g in self._groups.values() if all(c.resolve is None for c in g.commands)]:
-            del self._groups[group.group_id]
+            del self._groups[group.group.group_id]
             self._forget(group)
         while self._waiting and self._waiting[0].resolve is None:
             self._held_bytes -= len(self._waiting.popleft().data)
 
-    def _forget(self, group: _Group[R]) -> None:
+    def _forget(self, group: _InFlight[R]) -> None:
         self._held_bytes -= sum(len(command.data) for command in group.commands)
 
     def _answer(self, command: _Command[R], outcome: R | Unavailable) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.node.proposer import Cause, CommandTooLarge, Proposer, ProposerLimits, QueueFull, Unavailable
+from cluster.raft.messages import Group
 
 SMALL = ProposerLimits(group_commands_max=4, group_bytes_max=100, group_cost_max=10, queue_commands_max=20)
 
@@ -30,8 +31,8 @@ class ScriptedEngine:
             call_soon=self.soon.append,
         )
 
-    def _hand_over(self, group_id: bytes, payload: bytes) -> bool:
-        self.handed.append((group_id, payload.split(b"\0")))
+    def _hand_over(self, group: Group) -> bool:
+        self.handed.append((group.group_id, group.payload.split(b"\0")))
         return self.takes
 
     def _random_bytes(self, count: int) -> bytes:
@@ -266,9 +267,8 @@ def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -
 def test_a_leader_that_applies_within_the_hand_over() -> None:
     engine = ScriptedEngine()
 
-    def apply_at_once(group_id: bytes, payload: bytes) -> bool:
-        engine.handed.append((group_id, payload.split(b"\0")))
-        engine.proposer.applied(group_id, ["done"])
+    def apply_at_once(group: Group) -> bool:
+        engine.proposer.applied(group.group_id, ["done"])
         return True
 
     engine.proposer._hand_over = apply_at_once

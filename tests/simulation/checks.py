@@ -1,0 +1,95 @@
+"""What must hold after every step: Raft's own guarantees, on what the machines hold and apply.
+
+The first application of an index by any machine is the truth; every other one, before or after a restart, must be
+the same. Each check is cheap: it looks only at the machine that moved.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from cluster.state.results import Result
+from tests.simulation.clocks import true_ms
+from tests.simulation.world import Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+
+STAMP_AHEAD_MS_MAX = 5_000  # of true time: what a majority's clocks may be ahead, and the tolerance beyond
+MATCHED_ENTRIES_MAX = 2_000
+
+
+Results = Sequence[Sequence[Result]]  # by group, in the order of its commands
+
+
+class Applied(NamedTuple):
+    """The truth at one index."""
+
+    term: int
+    stamp_ms: int
+    groups: tuple[bytes, ...]
+    digest: bytes
+
+
+class Checks:
+    """`on_first(index, applied, results)` is called once for each index, in order: the committed log as it grows."""
+
+    def __init__(self, world: World, machines: Sequence["Machine"]) -> None:
+        self._world = world
+        self._machines = machines
+        self._leaders: dict[int, str] = {}
+        self.log: dict[int, Applied] = {}
+        self.on_first: Callable[[int, Applied, Results], None] = lambda index, applied, results: None
+
+    def applied(self, machine: "Machine", index: int, applied: Applied, results: Results) -> None:
+        """A machine applied an entry."""
+        truth = self.log.get(index)
+        if truth is not None:
+            if truth[:3] != applied[:3]:
+                raise Violation(f"{machine.name} applied another entry at index {index} than the first that did")
+            if truth.digest != applied.digest:
+                raise Violation(f"{machine.name} has another digest at index {index}")
+            return
+        if self.log and index - 1 not in self.log:
+            raise Violation(f"{machine.name} applied index {index}, which nobody had reached")
+        self.log[index] = applied
+        self._is_durable(index, applied.term)
+        before = self.log.get(index - 1)
+        if before is not None and (applied.stamp_ms < before.stamp_ms or applied.term < before.term):
+            raise Violation(f"time or term went back at index {index}")
+        if applied.stamp_ms > true_ms(self._world) + STAMP_AHEAD_MS_MAX:
+            raise Violation(f"a stamp from the future was committed at index {index}")
+        self.on_first(index, applied, results)
+
+    def installed(self, machine: "Machine", index: int, digest: bytes) -> None:
+        """A machine stands on a snapshot, or on its own data file after a start."""
+        truth = self.log.get(index)
+        if truth is not None and truth.digest != digest:
+            raise Violation(f"{machine.name} stands on another state at index {index}")
+        if truth is None and self.log:
+            raise Violation(f"{machine.name} stands on index {index}, which nobody applied")
+
+    def moved(self, machine: "Machine") -> None:
+        """After each step of a machine."""
+        term = machine.leading_term()
+        if term is not None and self._leaders.setdefault(term, machine.name) != machine.name:
+            raise Violation(f"{machine.name} and {self._leaders[term]} both lead in term {term}")
+
+    def logs_match(self) -> None:
+        """Entries of the same index and term are the same, and so is all before them (paper, figure 3)."""
+        journals = [(machine.name, machine.process.journal) for machine in self._machines if machine.process]
+        for number, (name, journal) in enumerate(journals):
+            for other_name, other in journals[number + 1 :]:
+                lowest = max(journal.first_index, other.first_index)
+                highest = min(journal.last_index, other.last_index)
+                same = False
+                for index in range(highest, max(lowest, highest - MATCHED_ENTRIES_MAX) - 1, -1):
+                    mine, theirs = journal.entry(index), other.entry(index)
+                    same = same or journal.term_at(index) == other.term_at(index)
+                    if same and mine != theirs:
+                        raise Violation(f"the logs of {name} and {other_name} differ at index {index}")
+
+    def _is_durable(self, index: int, term: int) -> None:
+        """What is applied is on the disks of a majority: a crash of all of them at this moment would keep it."""
+        holders = sum(machine.holds_on_disk(index, term) for machine in self._machines)
+        if holders * 2 <= len(self._machines):
+            raise Violation(f"index {index} is applied while on {holders} of {len(self._machines)} disks")

@@ -1,0 +1,42 @@
+"""The machines, the network between them, and what is checked of them together."""
+
+from cluster.raft.errors import FrameRefused
+from cluster.raft.messages import decode
+from cluster.state.records import Settings
+from tests.simulation.checks import Checks
+from tests.simulation.faults import Odds
+from tests.simulation.machine import Machine
+from tests.simulation.network import Network
+from tests.simulation.storage import Founding
+from tests.simulation.world import World
+
+MATCH_S = 0.5  # between two comparisons of all logs
+
+
+def describe(frame: bytes) -> str:
+    try:
+        return type(decode(frame).body).__name__
+    except FrameRefused:
+        return "refused"
+
+
+class Cluster:
+    """Founded, and started."""
+
+    def __init__(self, world: World, odds: Odds, settings: Settings) -> None:
+        self._world = world
+        self.network = Network(world, odds, describe)
+        founding = Founding(world.random("founding"), odds, settings)
+        self.machines: list[Machine] = []
+        self.checks = Checks(world, self.machines)
+        for name in founding.member_ids:
+            machine = Machine(name, world, odds, self.network, self.checks, founding)
+            self.machines.append(machine)
+            self.network.add(machine)
+        for machine in self.machines:
+            machine.start()
+        world.after(MATCH_S, self._match)
+
+    def _match(self) -> None:
+        self.checks.logs_match()
+        self._world.after(MATCH_S, self._match)
