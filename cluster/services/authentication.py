@@ -21,7 +21,8 @@ class AuthenticationService(authentication_pb2_grpc.AuthenticationServicer):
         self, request: authentication_pb2.VerifyRequest, context: aio.ServicerContext[Any, Any]
     ) -> authentication_pb2.VerifyResponse:
         result = await self._proposals.change(verify_command(request), request.request_id, context)
-        return verify_response(result, reasons=may_know_reasons(current_caller().roles))
+        roles = self._proposals.state.roles_of(current_caller().identity)
+        return verify_response(result, reasons=may_know_reasons(roles))
 
 
 def verify_command(request: authentication_pb2.VerifyRequest) -> Verify:

@@ -33,10 +33,10 @@ FRAMES_LOGGED_MAX: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes the call that is being answered; `identity` is the URI in its certificate."""
+    """Who makes the call that is being answered, and which; `identity` is the URI in its certificate."""
 
     identity: str
-    roles: frozenset[Role]
+    method: str
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")
@@ -84,17 +84,6 @@ class Gate(aio.ServerInterceptor):
     def in_flight(self, service: str) -> int:
         """Calls of a service ("package.Service") that are not answered yet."""
         return self._in_flight[service]
-
-    def require(self, method: str, identity: str) -> frozenset[Role]:
-        """The identity's roles as they are now.
-
-        Raises:
-            CallError: PERMISSION_DENIED where none allows the method.
-        """
-        roles = self._roles_of(identity)
-        if not is_allowed(method, roles):
-            raise not_allowed()
-        return roles
 
     def _guard(self, method: str, handler: Handler) -> Handler:
         deserializer = _total(handler.request_deserializer)
@@ -152,7 +141,8 @@ class Gate(aio.ServerInterceptor):
             CallError: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
         """
         identity = certificate_identity(context.auth_context(), self._cluster_id)
-        roles = self.require(method, identity.uri)
+        if not is_allowed(method, self._roles_of(identity.uri)):
+            raise not_allowed()
         if request is MALFORMED:
             raise malformed()
         service = method[1:].partition("/")[0]
@@ -160,7 +150,7 @@ class Gate(aio.ServerInterceptor):
             raise exhausted(Reason.TOO_MANY_CALLS, "the node answers as many calls of this service as it may")
         self._in_flight[service] += 1
         # gRPC answers each call in a task of its own, and with it goes this.
-        _caller.set(Caller(identity=identity.uri, roles=roles))
+        _caller.set(Caller(identity=identity.uri, method=method))
         try:
             yield
         finally:

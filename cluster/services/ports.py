@@ -38,7 +38,7 @@ class Replica(Protocol):
 
     @property
     def state(self) -> State:
-        """As of the last applied entry; read within one turn of the loop, never kept over an await."""
+        """As of the last applied entry. Never kept over an await: a snapshot that is installed replaces it."""
         ...
 
     async def propose(self, command: bytes, timeout_s: float) -> Result:

@@ -9,7 +9,8 @@ from cluster.services.deadline import budget_s
 from cluster.services.gate import current_caller
 from cluster.services.ports import QueueFull, Replica, Unavailable
 from cluster.services.refusals import no_answer, refusal
-from cluster.services.status import Reason, exhausted
+from cluster.services.roles import is_allowed
+from cluster.services.status import Reason, exhausted, not_allowed
 from cluster.state import codec
 from cluster.state.apply import State
 from cluster.state.commands import Barrier, Command
@@ -24,7 +25,7 @@ class Proposals:
 
     @property
     def state(self) -> State:
-        """As of the last applied entry, which may be behind; see `fresh`."""
+        """As of the last applied entry: with the caller's own changes, and maybe behind those of others."""
         return self._replica.state
 
     async def change(
@@ -40,9 +41,13 @@ class Proposals:
         return await self._propose(packed, context)
 
     async def fresh(self, context: aio.ServicerContext[Any, Any]) -> State:
-        """The state with everything that was acknowledged, by any node, before this was called."""
+        """The state with all that was acknowledged, by any node, before the call; the caller may still see it."""
         await self._propose(codec.pack(Barrier()), context)
-        return self._replica.state
+        caller = current_caller()
+        # At the door the local state was asked, which may have been behind a revocation.
+        if not is_allowed(caller.method, self.state.roles_of(caller.identity)):
+            raise not_allowed()
+        return self.state
 
     async def _propose(self, packed: bytes, context: aio.ServicerContext[Any, Any]) -> Result:
         try:

@@ -47,11 +47,6 @@ class Authentication(authentication_pb2_grpc.AuthenticationServicer):
         return authentication_pb2.VerifyResponse(token_id=current_caller().identity)
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 @pytest.fixture
 def authentication() -> Authentication:
     return Authentication()

@@ -392,7 +392,7 @@ class ListUsersResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
-        """In the order of their normalised user_id."""
+        """In the order of their normalised user_id. A page may hold fewer than page_size, even none, and not be the last."""
 
     def __init__(
         self,
