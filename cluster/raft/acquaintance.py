@@ -7,11 +7,11 @@ sender's process started; a start behind what an earlier process of that member 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-_RETIRED_SESSIONS_KEPT: Final = 16
+_SESSIONS_KEPT: Final = 16
 
 
 @dataclass(slots=True)
@@ -21,28 +21,30 @@ class Acquaintance:
     `acknowledged_index`: the highest that it acknowledged in `acknowledged_term`, a term in which we led.
     """
 
-    session: bytes | None = None
     term: int = 0
     acknowledged_term: int = 0
     acknowledged_index: int = 0
-    rolled_back: bool = False
-    _retired: deque[bytes] = field(default_factory=lambda: deque(maxlen=_RETIRED_SESSIONS_KEPT))
+    _sound: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
     def admit(self, session: bytes, start_term: int, start_index: int, term: int) -> bool:
-        """False for a frame of a process that is gone, or of one that came back with less than was seen."""
-        if session in self._retired:
-            return False
-        if session != self.session:
-            if self.session is not None:
-                self._retired.append(self.session)
-            self.session = session
-            self.rolled_back = start_term < self.term or (
-                start_term == self.term == self.acknowledged_term and start_index < self.acknowledged_index
-            )
-        if self.rolled_back:
-            return False
+        """False for a frame of a process that came back with less than was seen.
+
+        A session is judged by its first frame.  Late frames of a sound one that is gone stay welcome: what they claim
+        was on disk, and the network may deliver them after those of its successor.
+        """
+        if session not in self._sound:
+            if self._is_behind(start_term, start_index):
+                return False
+            self._sound[session] = None
+            if len(self._sound) > _SESSIONS_KEPT:
+                self._sound.popitem(last=False)
         self.term = max(self.term, term)
         return True
+
+    def _is_behind(self, start_term: int, start_index: int) -> bool:
+        return start_term < self.term or (
+            start_term == self.term == self.acknowledged_term and start_index < self.acknowledged_index
+        )
 
     def acknowledged(self, term: int, index: int) -> None:
         if term > self.acknowledged_term:

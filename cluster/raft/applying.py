@@ -19,6 +19,8 @@ class StateMachine(Protocol):
 
 
 class Applier:
+    """`stamp_ms`: of the last applied entry that has one."""
+
     def __init__(
         self,
         journal: Journal,
@@ -33,7 +35,7 @@ class Applier:
         self._journal = journal
         self._state_machine = state_machine
         self._agreement = agreement
-        self._stamp_ms = stamp_ms
+        self.stamp_ms = stamp_ms
         self.running_digest = running_digest
         self._settings = settings
         self._monotonic = monotonic
@@ -58,7 +60,7 @@ class Applier:
         return moved
 
     def snapshot_installed(self, stamp_ms: int, running_digest: bytes) -> None:
-        self._stamp_ms = stamp_ms
+        self.stamp_ms = stamp_ms
         self.running_digest = running_digest
 
     def _apply(self, index: int) -> None:
@@ -66,6 +68,6 @@ class Applier:
         assert entry is not None, "a committed entry is in the journal until it has been applied"
         envelope = entries.unpack(entry.data)
         if envelope.stamp_ms is not None:
-            self._stamp_ms = envelope.stamp_ms
-        self.running_digest = self._state_machine.apply(index, entry.term, self._stamp_ms, envelope.groups)
+            self.stamp_ms = envelope.stamp_ms
+        self.running_digest = self._state_machine.apply(index, entry.term, self.stamp_ms, envelope.groups)
         self._judge(self._agreement.applied(index, self.running_digest), index, "")

@@ -8,6 +8,7 @@ is final: the node stops serving.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,6 +118,9 @@ class Engine:
         self._clock = clock
         self._random = random
         self._log_event = log_event
+        if journal.current_term < journal.last_term:
+            # A journal that begins after a snapshot: no frame may speak of a term older than the log's.
+            journal.set_term(journal.last_term, None)
         self._log = EngineLog(journal, applied.index)
         self._readings: dict[str, Reading] = {}
         self._acquaintances = {peer: Acquaintance() for peer in self.peers}
@@ -125,7 +129,8 @@ class Engine:
         self._agreement = Agreement(len(self.peers) + 1)
         self._leader: str | None = None
         self._connected: set[str] = set()
-        sender = Sender(incarnation, member_id, random.randbytes(8), journal.current_term, journal.last_index)
+        self._session = random.randbytes(8)
+        sender = Sender(incarnation, member_id, self._session, journal.current_term, journal.last_index)
         self._wire = Wire(sender, journal, self._log, clock, outbound, self._digest_for)
         self._elections = Elections(self.peers, journal, self._wire, settings, clock.monotonic, random.random)
         self._follower = Follower(journal, self._wire, clock, self._elections, log_event)
@@ -135,7 +140,7 @@ class Engine:
             self.peers, journal, self._wire, self._sender, self._acquaintances, settings, clock.monotonic
         )
         self._proposals = Proposals(
-            member_id, self.peers, journal, self._wire, clock, self._readings, settings, applied.stamp_ms
+            member_id, self.peers, journal, self._wire, clock, self._readings, settings, lambda: self._applier.stamp_ms
         )
         self._applier = Applier(
             journal,
@@ -169,6 +174,7 @@ class Engine:
             self._proposals,
             self._applier,
             self._transfer,
+            self._sender,
         ):
             part.core = core
         return core
@@ -327,20 +333,19 @@ class Engine:
         if frame.incarnation != self._incarnation:
             raise FrameRefused("another incarnation")
         if not acquaintance.admit(frame.session, frame.start_term, frame.start_index, frame.term):
-            if acquaintance.rolled_back:
-                self._refuse(member_id)
+            self._refuse(member_id, frame.session)
             return False
         self._readings[member_id] = Reading(frame.wall_ms, self._clock.monotonic())
         if frame.digest is not None:
             self._judge(self._agreement.heard(member_id, *frame.digest), frame.digest[0], member_id)
         return True
 
-    def _refuse(self, member_id: str) -> None:
+    def _refuse(self, member_id: str, session: bytes) -> None:
         now = self._clock.monotonic()
-        if now - self._refused_at.get(member_id, -1.0) >= 1.0:
+        if now - self._refused_at.get(member_id, -math.inf) >= 1.0:
             self._refused_at[member_id] = now
             self._log_event("member_rolled_back", member=member_id)
-            self._wire.post(member_id, Refused())
+            self._wire.post(member_id, Refused(session))
 
     def _dispatch(self, peer: str, frame: Frame) -> None:
         term = frame.term
@@ -374,8 +379,10 @@ class Engine:
                 self._receiver.on_chunk(peer, term, chunk)
             case SnapshotReply(name, offset):
                 self._replication.on_snapshot_reply(peer, term, name, offset)
-            case Refused():
-                raise RolledBack(peer)
+            case Refused(session):
+                # One that is meant for an earlier process of this member, whose last frame came late, is not for us.
+                if session == self._session:
+                    raise RolledBack(peer)
 
     # -- inside ------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -386,12 +393,11 @@ class Engine:
     def _snapshot_installed(self, meta: SnapshotMeta) -> None:
         self._agreement.forget()
         self._applier.snapshot_installed(meta.stamp_ms, meta.running_digest)
-        self._proposals.snapshot_installed(meta.stamp_ms)
         self._log_event("snapshot_installed", index=meta.index, term=meta.term)
 
     def _digest_for(self, peer: str) -> tuple[int, bytes] | None:
         now = self._clock.monotonic()
-        if now - self._announced_at.get(peer, -1.0) < self.settings.digest_interval:
+        if now - self._announced_at.get(peer, -math.inf) < self.settings.digest_interval:
             return None
         self._announced_at[peer] = now
         return self._agreement.announcement()

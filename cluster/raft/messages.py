@@ -146,7 +146,9 @@ class SnapshotReply:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The sender remembers more of the receiver than the receiver came back with (design: Members)."""
+    """The sender remembers more of the receiver than its process `session` came back with (design: Members)."""
+
+    session: bytes
 
 
 Body = (

@@ -7,6 +7,7 @@ Three states, as in etcd's raft: *probe* (one message, then wait), *replicate* (
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -28,9 +29,9 @@ class Progress:
     next: int
     match: int = 0
     mode: Mode = Mode.PROBE
-    sent: float = -1.0
-    heard: float = -1.0
-    moved: float = -1.0
+    sent: float = -math.inf
+    heard: float = -math.inf
+    moved: float = -math.inf
     waiting: bool = False
     commit_sent: int = 0
     in_flight_bytes: int = 0
@@ -72,7 +73,7 @@ class Progress:
     def lost_contact(self) -> None:
         """A connection ended: what was under way may be gone."""
         self._probe(self.match + 1 if self.match else self.next)
-        self.sent = -1.0
+        self.sent = -math.inf
 
     def installing(self, index: int) -> None:
         self.mode = Mode.SNAPSHOT
@@ -81,7 +82,7 @@ class Progress:
 
     def installed_or_given_up(self, last_index: int) -> None:
         self._probe(min(self.next, last_index + 1))
-        self.sent = -1.0
+        self.sent = -math.inf
 
     def stalled(self, now: float, timeout: float) -> bool:
         """Sent ahead, and no acknowledgement has moved for `timeout` seconds."""

@@ -25,7 +25,7 @@ class Proposals:
         clock: Clock,
         readings: dict[str, Reading],
         settings: RaftSettings,
-        last_stamp_ms: int,
+        applied_stamp_ms: Callable[[], int],
     ) -> None:
         self._member_id = member_id
         self._peers = peers
@@ -35,7 +35,7 @@ class Proposals:
         self._readings = readings
         self._settings = settings
         self._waiting: dict[bytes, tuple[str, Group]] = {}
-        self._snapshot_stamp_ms = last_stamp_ms
+        self._applied_stamp_ms = applied_stamp_ms
         self.core: Core  # set by the engine, which the core needs first
         self.refused: Callable[[bytes], None] = lambda _: None
         self.paused = False
@@ -78,11 +78,11 @@ class Proposals:
         for origin, group in waiting.values():
             self._refuse(origin, group.group_id, reason)
 
-    def snapshot_installed(self, stamp_ms: int) -> None:
-        self._snapshot_stamp_ms = stamp_ms
-
     def last_stamp_ms(self) -> int:
-        """Of the newest entry in the log that has one; no-ops have none, and few stand in a row."""
+        """Of the newest entry in the log that has one; no-ops have none, and few stand in a row.
+
+        Where compaction has left none, of what was applied: only what is applied is ever compacted.
+        """
         journal = self._journal
         for index in range(journal.last_index, journal.base_index, -1):
             entry = journal.entry(index)
@@ -90,7 +90,7 @@ class Proposals:
             stamp = entries.stamp_of(entry.data)
             if stamp is not None:
                 return stamp
-        return self._snapshot_stamp_ms
+        return self._applied_stamp_ms()
 
     def _under_way(self) -> int:
         return self._journal.last_index - self.core.applied_index

@@ -63,9 +63,10 @@ class Replication:
         progress, now = self.progress[peer], self._monotonic()
         if progress.stalled(now, self._settings.retransmit):
             progress.go_back()
-        if progress.mode is not Mode.SNAPSHOT and not self._send_entries(peer, progress, now):
+        in_log = progress.mode is not Mode.SNAPSHOT and self._send_entries(peer, progress, now)
+        if not in_log and progress.mode is not Mode.SNAPSHOT:
             self._start_snapshot(peer, progress)
-        if progress.mode is Mode.SNAPSHOT:
+        if not in_log:
             self._fill(peer, progress, now)
         elif now - progress.sent >= 0.9 * self._settings.heartbeat or progress.commit_sent < self.core.commit_index:
             self._append(peer, progress, [], now)
@@ -103,7 +104,8 @@ class Replication:
             progress.installing(meta.index)
 
     def _fill(self, peer: str, progress: Progress, now: float) -> None:
-        if not self._snapshots.pump(peer):
+        """Sends parts of the snapshot, and heartbeats also while there is none that reaches into the log."""
+        if progress.mode is Mode.SNAPSHOT and not self._snapshots.pump(peer):
             progress.installed_or_given_up(self._journal.last_index)
         if now - progress.sent >= 0.9 * self._settings.heartbeat:
             self._wire.post(peer, Heartbeat())

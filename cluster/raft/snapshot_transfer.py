@@ -54,6 +54,7 @@ class Snapshots(Protocol):
 @dataclass(slots=True)
 class _Sending:
     meta: SnapshotMeta
+    term: int
     offset: int = 0
     reading: bool = False
     sent: float | None = None
@@ -68,11 +69,12 @@ class SnapshotSender:
         self._settings = settings
         self._monotonic = monotonic
         self._sending: dict[str, _Sending] = {}
+        self.core: Core  # set by the engine, which the core needs first
 
     def start(self, peer: str) -> SnapshotMeta | None:
         meta = self._snapshots.latest()
         if meta is not None:
-            self._sending[peer] = _Sending(meta)
+            self._sending[peer] = _Sending(meta, self.core.term)
         return meta
 
     def pump(self, peer: str) -> bool:
@@ -110,7 +112,8 @@ class SnapshotSender:
             if self._sending.get(peer) is not sending:
                 return
             sending.reading = False
-            if data is None:
+            # Meanwhile this node may have lost its office, and a part in a newer term would claim that term's.
+            if data is None or not self.core.is_leader or self.core.term != sending.term:
                 self.forget(peer)
                 return
             meta = sending.meta
