@@ -193,7 +193,7 @@ class Core(SyncObj):  # type: ignore[misc]
     ) -> None:
         self._seams = seams
         self._log = log
-        _injected.seams = seams
+        self.enter()
         configuration = SyncObjConf(
             autoTick=False,
             useFork=False,
