@@ -7,10 +7,11 @@ A search compares every candidate of a window before it looks at the outcome, an
 neither the place of a match nor the digits that agree can be measured.
 """
 
+import hashlib
+from collections.abc import Callable
 from enum import IntEnum
 from hmac import compare_digest
-from hmac import digest as hmac_digest
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 DIGITS: Final = (6, 8)
 POSITION_MAX: Final = 2**64 - 1  # the moving factor is eight bytes: RFC 4226, section 5.1
@@ -25,8 +26,15 @@ class Algorithm(IntEnum):
     SHA512 = 3
 
 
-_HASHES: Final = {Algorithm.SHA1: "sha1", Algorithm.SHA256: "sha256", Algorithm.SHA512: "sha512"}
-_FORMATS: Final = {6: b"%06d", 8: b"%08d"}
+# The hash, and the block length that RFC 2104 pads a key to.
+_HASHES: Final[dict[Algorithm, tuple[Callable[[bytes], Any], int]]] = {
+    Algorithm.SHA1: (hashlib.sha1, 64),
+    Algorithm.SHA256: (hashlib.sha256, 64),
+    Algorithm.SHA512: (hashlib.sha512, 128),
+}
+_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
+_FORMATS: Final = {6: (b"%06d", 10**6), 8: (b"%08d", 10**8)}
 
 # RFC 6238 recommends a key of the hash's output length.
 SECRET_BYTES: Final = {Algorithm.SHA1: 20, Algorithm.SHA256: 32, Algorithm.SHA512: 64}
@@ -74,14 +82,23 @@ class TotpWindow(NamedTuple):
 
 
 def codes(otp: Otp, first: int, count: int) -> list[bytes]:
-    """The codes of `count` positions from `first` on, as ASCII digits (RFC 4226, section 5.3)."""
-    secret = otp.secret
-    name = _HASHES[otp.algorithm]
-    template = _FORMATS[otp.digits]
-    modulus = 1_000_000 if otp.digits == 6 else 100_000_000
+    """The codes of `count` positions from `first` on, as ASCII digits (RFC 4226, section 5.3).
+
+    HMAC as RFC 2104 spells it: both padded keys are hashed once for the whole window, which halves its cost.
+    """
+    new_hash, block_bytes = _HASHES[otp.algorithm]
+    key = otp.secret if len(otp.secret) <= block_bytes else new_hash(otp.secret).digest()
+    key = key.ljust(block_bytes, b"\0")
+    inner_key = new_hash(key.translate(_INNER_PAD))
+    outer_key = new_hash(key.translate(_OUTER_PAD))
+    template, modulus = _FORMATS[otp.digits]
     found = []
     for position in range(first, first + count):
-        mac = hmac_digest(secret, position.to_bytes(8, "big"), name)
+        inner = inner_key.copy()
+        inner.update(position.to_bytes(8, "big"))
+        outer = outer_key.copy()
+        outer.update(inner.digest())
+        mac = outer.digest()
         offset = mac[-1] & 0x0F
         found.append(template % ((int.from_bytes(mac[offset : offset + 4], "big") & 0x7FFFFFFF) % modulus))
     return found
@@ -118,18 +135,17 @@ def search_totp(otp: Otp, code: str, expected: int, last_used: int, window: Totp
     """Look for `code` among the steps around `expected`, of which only those after `last_used` can be accepted.
 
     `expected` is the step at the present time plus the token's remembered drift (RFC 6238, sections 5.2 and 6);
-    `last_used` is STEP_NONE for a token that was never used.
+    `last_used` is STEP_NONE for a token that was never used; its code is told as replayed however old it is.
     """
     first = expected - window.around
     matches = _matches(otp, code, first, expected + window.around)
-    if not matches:
-        behind = _matches(otp, code, first - window.behind, first - 1)
-        if not behind:
-            return Outcome(Verdict.WRONG, -1)
-        return Outcome(Verdict.REPLAYED if behind[0] <= last_used else Verdict.TOO_OLD, -1)
-    if matches[0] <= last_used:
+    if matches:
+        return Outcome(Verdict.REPLAYED, -1) if matches[0] <= last_used else Outcome(Verdict.ACCEPTED, matches[0])
+    behind = _matches(otp, code, first - window.behind, first - 1)
+    last = _matches(otp, code, last_used, last_used)
+    if last or (behind and behind[0] <= last_used):
         return Outcome(Verdict.REPLAYED, -1)
-    return Outcome(Verdict.ACCEPTED, matches[0])
+    return Outcome(Verdict.TOO_OLD if behind else Verdict.WRONG, -1)
 
 
 def resynchronise(otp: Otp, pair: tuple[str, str], first: int, count: int) -> int | None:

@@ -87,7 +87,7 @@ def add_token(transaction: Transaction, command: AddToken, context: Context) -> 
     _check_parameters(command, secret)
     if len(context.generated) < TOKEN_ID_RANDOM_BYTES:
         raise Refused(Code.INVALID_ARGUMENT, "generated")
-    if len(user.token_ids) >= context.settings.tokens_per_user_max:
+    if len(user.token_ids) >= context.rules.tokens_per_user_max:
         raise Refused(Code.FAILED_PRECONDITION, "tokens_per_user")
     for other_id in user.token_ids:
         # Two tokens with one secret would accept one code twice.
@@ -118,7 +118,7 @@ def confirm_token(transaction: Transaction, command: ConfirmToken, context: Cont
     if token.status is not TokenStatus.PENDING:
         raise Refused(Code.FAILED_PRECONDITION, "token_status")
     code = _normalised(command.code, "code")
-    outcome = tokens.search(token, code, context.now_ms, context.settings)
+    outcome = tokens.search(token, code, context.now_ms, context.rules)
     if outcome.verdict is not Verdict.ACCEPTED:
         raise Refused(Code.FAILED_PRECONDITION, "code")
     confirmed = replace(tokens.used(token, outcome.position, context.now_ms), status=TokenStatus.ACTIVE)
@@ -132,7 +132,7 @@ def resync_token(transaction: Transaction, command: ResyncToken, context: Contex
     if token.status is TokenStatus.PENDING:
         raise Refused(Code.FAILED_PRECONDITION, "token_status")
     pair = _normalised(command.first_code, "first_code"), _normalised(command.second_code, "second_code")
-    found = tokens.resynchronised(token, pair, context.now_ms, context.settings)
+    found = tokens.resynchronised(token, pair, context.now_ms, context.rules)
     if found is None:
         raise Refused(Code.FAILED_PRECONDITION, "first_code")
     transaction.write(TOKENS, command.token_id.encode(), found)

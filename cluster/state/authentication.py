@@ -13,7 +13,7 @@ from cluster.state.records import (
     USER_ID_BYTES_MAX,
     Attempt,
     Failures,
-    Settings,
+    Rules,
     Token,
     TokenStatus,
     TokenType,
@@ -44,7 +44,7 @@ class Context(NamedTuple):
     """What a handler knows beside its command."""
 
     now_ms: int  # the log's time
-    settings: Settings
+    rules: Rules
     client: str  # the identity that asks
     client_short: str  # as attempts keep it
     request_id: str
@@ -69,7 +69,7 @@ def verify(transaction: Transaction, command: Verify, context: Context) -> Resul
     key = command.user_id.encode()
     user = transaction.read(USERS, key)
     if user is None:
-        tokens.search(_NO_TOKEN, passcode, context.now_ms, context.settings)
+        tokens.search(_NO_TOKEN, passcode, context.now_ms, context.rules)
         return _result(command, context, Reason.UNKNOWN_USER, "")
     lockout = _lockout_of(transaction, key)
     found = _decide(transaction, user, lockout, command, passcode, context)
@@ -80,7 +80,7 @@ def verify(transaction: Transaction, command: Verify, context: Context) -> Resul
         if lockout is not CLEAR:
             transaction.delete(FAILURES, key)
     elif found.reason in (Reason.WRONG, Reason.REPLAYED, Reason.TOO_OLD):
-        after = record_failure(lockout, context.now_ms, context.settings.lockout)
+        after = record_failure(lockout, context.now_ms, context.rules.lockout)
         transaction.write(FAILURES, key, Failures(after.failures_ms, after.locked_until_ms))
         locked_now = is_locked(after, context.now_ms)
     _note(transaction, key, command, context, found)
@@ -115,7 +115,7 @@ def _decide(
 ) -> _Found:
     reason, candidates = _candidates(transaction, user, lockout, command.token_id, context.now_ms)
     if reason is not Reason.NONE:
-        tokens.search(_NO_TOKEN, passcode, context.now_ms, context.settings)
+        tokens.search(_NO_TOKEN, passcode, context.now_ms, context.rules)
         return _Found(reason)
     return _search(candidates, passcode, context)
 
@@ -151,7 +151,7 @@ def _search(candidates: list[tuple[str, Token]], passcode: str, context: Context
     accepted = []
     replayed = too_old = ""
     for token_id, token in candidates:
-        outcome = tokens.search(token, passcode, context.now_ms, context.settings)
+        outcome = tokens.search(token, passcode, context.now_ms, context.rules)
         if outcome.verdict is Verdict.ACCEPTED:
             accepted.append((token_id, token, outcome.position))
         elif outcome.verdict is Verdict.REPLAYED:

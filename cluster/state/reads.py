@@ -15,6 +15,7 @@ from cluster.state.records import (
     IssuingKey,
     Member,
     Role,
+    Rules,
     Settings,
     Token,
     TokenStatus,
@@ -193,7 +194,7 @@ def full_client(state: State, client: str) -> str:
 def _user_view(state: State, user_id: str, user: User, now_ms: int) -> UserView:
     failures = state.read(FAILURES, user_id.encode())
     lockout = Lockout() if failures is None else Lockout(failures.failures_ms, failures.locked_until_ms)
-    left = decayed(lockout, max(now_ms, state.position.stamp_ms), state.settings.lockout)
+    left = decayed(lockout, max(now_ms, state.position.stamp_ms), Rules.of(state.settings).lockout)
     return UserView(
         user_id, user.enabled, user.created_ms, left.locked_until_ms, len(left.failures_ms), len(user.token_ids)
     )

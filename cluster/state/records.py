@@ -5,7 +5,7 @@ integer milliseconds UTC of the log (0: never). No floats anywhere: msgspec refu
 """
 
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -146,23 +146,31 @@ class Settings(Record, frozen=True):
     hotp_look_ahead: int = 10
     hotp_look_behind: int = 10
     totp_window_steps: int = 1
-    totp_look_behind_steps: int = 10
+    totp_look_behind_steps: int = 5
     resync_positions: int = 1_000
     tokens_per_user_max: int = 10
     request_ids_max: int = 1_000_000
     request_ids_kept_ms: int = 60 * 1000
 
-    @property
-    def lockout(self) -> LockoutPolicy:
-        return LockoutPolicy(self.lockout_failures, self.lockout_window_ms, self.lockout_duration_ms)
 
-    @property
-    def hotp_window(self) -> HotpWindow:
-        return HotpWindow(self.hotp_look_ahead, self.hotp_look_behind)
+class Rules(NamedTuple):
+    """The settings as the factors take them, made once and not for every command."""
 
-    @property
-    def totp_window(self) -> TotpWindow:
-        return TotpWindow(self.totp_window_steps, self.totp_look_behind_steps)
+    lockout: LockoutPolicy
+    hotp_window: HotpWindow
+    totp_window: TotpWindow
+    resync_positions: int
+    tokens_per_user_max: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rules":
+        return cls(
+            LockoutPolicy(settings.lockout_failures, settings.lockout_window_ms, settings.lockout_duration_ms),
+            HotpWindow(settings.hotp_look_ahead, settings.hotp_look_behind),
+            TotpWindow(settings.totp_window_steps, settings.totp_look_behind_steps),
+            settings.resync_positions,
+            settings.tokens_per_user_max,
+        )
 
 
 # What each setting may be, both ends included.

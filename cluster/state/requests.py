@@ -35,10 +35,12 @@ class Generation(NamedTuple):
 class RequestMemory:
     """See the module. Equal logs give equal memories, over snapshots too: all of it is in the records."""
 
-    __slots__ = ("_clients", "_count", "_generations", "_key")
+    __slots__ = ("_clients", "_contents_hash", "_count", "_generations", "_key_hash")
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        # The key's block is hashed once. The two digest lengths keep the two uses apart.
+        self._key_hash = blake2b(digest_size=KEY_BYTES, key=key)
+        self._contents_hash = blake2b(digest_size=CONTENTS_BYTES, key=key)
         self._generations: dict[int, Generation] = {}  # by number, rising
         self._clients: dict[str, int] = {}  # sums over the generations; never 0
         self._count = 0
@@ -49,12 +51,15 @@ class RequestMemory:
 
     def identify(self, client: str, request_id: str) -> bytes:
         """The key under which a request is remembered. `request_id` is ASCII, so that the two can't run together."""
-        name = f"{len(request_id)} {request_id}{client}"
-        return blake2b(name.encode(), digest_size=KEY_BYTES, key=self._key).digest()
+        known = self._key_hash.copy()
+        known.update(f"{len(request_id)} {request_id}{client}".encode())
+        return known.digest()
 
     def digest(self, kind: int, contents: bytes) -> bytes:
         """What a request asks, shortened."""
-        return blake2b(b"%d " % kind + contents, digest_size=CONTENTS_BYTES, key=self._key).digest()
+        asked = self._contents_hash.copy()
+        asked.update(b"%d " % kind + contents)
+        return asked.digest()
 
     def advance(self, now_ms: int, kept_ms: int) -> None:
         """Forget generations of which every request is at least `kept_ms` old."""

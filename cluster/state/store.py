@@ -1,6 +1,6 @@
 """Tables of packed records, and the overlay in which one command changes them wholly or not at all.
 
-A table is a plain dict of bytes: small, quick to copy, and without an order that anything depends on.
+A table holds packed records by key, in bytes: small, quick to freeze, and without an order that anything depends on.
 """
 
 from bisect import bisect_left, insort
@@ -22,6 +22,7 @@ from cluster.state.records import (
     Token,
     User,
 )
+from cluster.state.shards import Frozen, Shards
 
 R = TypeVar("R")
 
@@ -32,24 +33,26 @@ SINGLE: Final = b""  # the key of a table that has one record
 class Table(Generic[R]):
     """A table's name and the type of its records."""
 
-    __slots__ = ("decode", "name", "single")
+    __slots__ = ("decode", "name", "single", "unpacked")
 
-    def __init__(self, name: str, record: type[R], *, single: bool = False) -> None:
+    def __init__(self, name: str, record: type[R], *, single: bool = False, unpacked: bool = False) -> None:
+        """`single`: it has exactly one record. `unpacked`: the state keeps its records decoded beside the table."""
         self.name = name
         self.decode = msgspec.msgpack.Decoder(record).decode
         self.single = single
+        self.unpacked = unpacked
 
 
 USERS: Final = Table("users", User)  # by user id
 TOKENS: Final = Table("tokens", Token)  # by token id
 FAILURES: Final = Table("failures", Failures)  # by user id
 ATTEMPTS: Final = Table("attempts", list[Attempt])  # by user id, oldest first
-ROLES: Final = Table("roles", Roles)  # by identity
+ROLES: Final = Table("roles", Roles, unpacked=True)  # by identity
 MEMBERS: Final = Table("members", Member)  # by member id
-IDENTITY: Final = Table("identity", ClusterIdentity, single=True)
+IDENTITY: Final = Table("identity", ClusterIdentity, single=True, unpacked=True)
 ISSUING_KEY: Final = Table("issuing_key", IssuingKey, single=True)
 REQUEST_KEY: Final = Table("request_key", RequestKey, single=True)
-SETTINGS: Final = Table("settings", Settings, single=True)
+SETTINGS: Final = Table("settings", Settings, single=True, unpacked=True)
 
 TABLES: Final[dict[str, Table[Any]]] = {
     table.name: table
@@ -67,8 +70,6 @@ TABLES: Final[dict[str, Table[Any]]] = {
     )
 }
 
-Tables = dict[str, dict[bytes, bytes]]
-
 
 class Store:
     """The committed tables. Only `commit` and `insert` change them."""
@@ -76,7 +77,7 @@ class Store:
     __slots__ = ("_orders", "_tables")
 
     def __init__(self) -> None:
-        self._tables: Tables = {name: {} for name in TABLES}
+        self._tables = {name: Shards() for name in TABLES}
         self._orders: dict[str, list[bytes]] = {}  # sorted keys of tables that were asked for in order
 
     def read(self, table: Table[R], key: bytes) -> R | None:
@@ -88,7 +89,9 @@ class Store:
 
     def single(self, table: Table[R]) -> R:
         """The record of a table that has exactly one."""
-        return table.decode(self._tables[table.name][SINGLE])
+        packed = self._tables[table.name].get(SINGLE)
+        assert packed is not None, f"the state has a record {table.name}"
+        return table.decode(packed)
 
     def ordered(self, table: Table[Any]) -> Sequence[bytes]:
         """The table's keys in order. The first call sorts; from then on the order is kept."""
@@ -100,9 +103,9 @@ class Store:
     def count(self, table: Table[Any]) -> int:
         return len(self._tables[table.name])
 
-    def copy(self) -> Tables:
-        """A copy of the tables' dicts; the packed records are shared."""
-        return {name: records.copy() for name, records in self._tables.items()}
+    def freeze(self) -> dict[str, Frozen]:
+        """The tables as they are now, for good."""
+        return {name: records.freeze() for name, records in self._tables.items()}
 
     def insert(self, name: str, key: bytes, packed: bytes) -> None:
         """Take one stored record; raises NewerState or DamagedState for what does not fit."""
@@ -119,7 +122,7 @@ class Store:
         records = self._tables[name]
         if key in records:
             raise DamagedState(name, "a record comes twice")
-        records[key] = packed
+        records.put(key, packed)
 
     def check(self) -> None:
         """Whether what was inserted hangs together; raises DamagedState."""
@@ -143,9 +146,9 @@ class Store:
             if name in self._orders and (packed is None) == (key in records):
                 self._reorder(self._orders[name], key, add=packed is not None)
             if packed is None:
-                records.pop(key, None)
+                records.discard(key)
             else:
-                records[key] = packed
+                records.put(key, packed)
 
     @staticmethod
     def _reorder(order: list[bytes], key: bytes, *, add: bool) -> None:
@@ -158,25 +161,34 @@ class Store:
 class Transaction:
     """What one command reads and writes. Dropped, it leaves no trace."""
 
-    __slots__ = ("_store", "writes")
+    __slots__ = ("_store", "touches_unpacked", "writes")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.writes: dict[tuple[str, bytes], bytes | None] = {}
+        self.touches_unpacked = False  # wrote to a table of which the state keeps decoded records
 
     def packed(self, table: Table[Any], key: bytes) -> bytes | None:
-        place = (table.name, key)
-        return self.writes[place] if place in self.writes else self._store.packed(table, key)
+        if self.writes:
+            place = (table.name, key)
+            if place in self.writes:
+                return self.writes[place]
+        return self._store.packed(table, key)
 
     def read(self, table: Table[R], key: bytes) -> R | None:
         packed = self.packed(table, key)
         return None if packed is None else table.decode(packed)
 
     def write(self, table: Table[R], key: bytes, record: R) -> None:
-        self.writes[table.name, key] = _encoder.encode(record)
+        self.write_packed(table, key, _encoder.encode(record))
 
     def write_packed(self, table: Table[Any], key: bytes, packed: bytes) -> None:
-        self.writes[table.name, key] = packed
+        self._put(table, key, packed)
 
     def delete(self, table: Table[Any], key: bytes) -> None:
-        self.writes[table.name, key] = None
+        self._put(table, key, None)
+
+    def _put(self, table: Table[Any], key: bytes, packed: bytes | None) -> None:
+        self.writes[table.name, key] = packed
+        if table.unpacked:
+            self.touches_unpacked = True
