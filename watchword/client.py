@@ -147,23 +147,32 @@ class Client:
     ) -> Verification:
         """One authentication.  Only `accepted` lets somebody in."""
         request = authentication.VerifyRequest(
-            request_id=self._request_id(request_id), user_id=user_id, passcode=passcode, token_id=token_id
+            request_id=self._request_id(request_id),
+            user_id=text("user_id", user_id),
+            passcode=text("passcode", passcode),
+            token_id=None if token_id is None else text("token_id", token_id),
         )
         if application or address:
-            request.client.CopyFrom(authentication.ClientInfo(application=application, address=address))
+            request.client.CopyFrom(
+                authentication.ClientInfo(
+                    application=text("application", application), address=text("address", address)
+                )
+            )
         response = await self._call(lambda stubs: stubs.authentication.Verify, request)
         return verification_of(response)
 
     # Users
 
     async def add_user(self, user_id: str, *, request_id: str | None = None) -> administration.User:
-        request = administration.AddUserRequest(request_id=self._request_id(request_id), user_id=user_id)
+        request = administration.AddUserRequest(
+            request_id=self._request_id(request_id), user_id=text("user_id", user_id)
+        )
         response = await self._call(lambda stubs: stubs.administration.AddUser, request)
         return response.user
 
     async def get_user(self, user_id: str) -> administration.GetUserResponse:
         """The user, the user's tokens, and the last attempts, newest first."""
-        request = administration.GetUserRequest(user_id=user_id)
+        request = administration.GetUserRequest(user_id=text("user_id", user_id))
         return await self._call(lambda stubs: stubs.administration.GetUser, request)
 
     async def list_users(
@@ -177,26 +186,34 @@ class Client:
     ) -> administration.ListUsersResponse:
         """One page; `next_page_token` of the answer asks for the next, with the same filters."""
         request = administration.ListUsersRequest(
-            page_size=page_size, page_token=page_token, prefix=prefix, state=state, locked=locked
+            page_size=page_size, page_token=page_token, prefix=text("prefix", prefix), state=state, locked=locked
         )
         return await self._call(lambda stubs: stubs.administration.ListUsers, request)
 
     async def enable_user(self, user_id: str, *, request_id: str | None = None) -> None:
-        request = administration.EnableUserRequest(request_id=self._request_id(request_id), user_id=user_id)
+        request = administration.EnableUserRequest(
+            request_id=self._request_id(request_id), user_id=text("user_id", user_id)
+        )
         await self._call(lambda stubs: stubs.administration.EnableUser, request)
 
     async def disable_user(self, user_id: str, *, request_id: str | None = None) -> None:
-        request = administration.DisableUserRequest(request_id=self._request_id(request_id), user_id=user_id)
+        request = administration.DisableUserRequest(
+            request_id=self._request_id(request_id), user_id=text("user_id", user_id)
+        )
         await self._call(lambda stubs: stubs.administration.DisableUser, request)
 
     async def delete_user(self, user_id: str, *, request_id: str | None = None) -> None:
         """Deletes the user with all tokens."""
-        request = administration.DeleteUserRequest(request_id=self._request_id(request_id), user_id=user_id)
+        request = administration.DeleteUserRequest(
+            request_id=self._request_id(request_id), user_id=text("user_id", user_id)
+        )
         await self._call(lambda stubs: stubs.administration.DeleteUser, request)
 
     async def unlock_user(self, user_id: str, *, request_id: str | None = None) -> None:
         """Clears a lockout and the failures counted so far, also where there are none."""
-        request = administration.UnlockUserRequest(request_id=self._request_id(request_id), user_id=user_id)
+        request = administration.UnlockUserRequest(
+            request_id=self._request_id(request_id), user_id=text("user_id", user_id)
+        )
         await self._call(lambda stubs: stubs.administration.UnlockUser, request)
 
     # Tokens
@@ -217,7 +234,7 @@ class Client:
         """Enrols an authenticator.  The answer is the only one that shows the secret, in its `uri`."""
         request = administration.AddTokenRequest(
             request_id=self._request_id(request_id),
-            user_id=user_id,
+            user_id=text("user_id", user_id),
             type=type,
             secret=secret,
             algorithm=algorithm,
@@ -229,14 +246,14 @@ class Client:
         return await self._call(lambda stubs: stubs.administration.AddToken, request)
 
     async def list_tokens(self, user_id: str) -> Sequence[administration.Token]:
-        request = administration.ListTokensRequest(user_id=user_id)
+        request = administration.ListTokensRequest(user_id=text("user_id", user_id))
         response = await self._call(lambda stubs: stubs.administration.ListTokens, request)
         return response.tokens
 
     async def confirm_token(self, token_id: str, code: str, *, request_id: str | None = None) -> None:
         """Makes a pending token active; `FailedPrecondition` where the code is not right."""
         request = administration.ConfirmTokenRequest(
-            request_id=self._request_id(request_id), token_id=token_id, code=code
+            request_id=self._request_id(request_id), token_id=text("token_id", token_id), code=text("code", code)
         )
         await self._call(lambda stubs: stubs.administration.ConfirmToken, request)
 
@@ -245,20 +262,29 @@ class Client:
     ) -> None:
         """Finds the token's place by two consecutive codes; `FailedPrecondition` where they are not found."""
         request = administration.ResyncTokenRequest(
-            request_id=self._request_id(request_id), token_id=token_id, first_code=first_code, second_code=second_code
+            request_id=self._request_id(request_id),
+            token_id=text("token_id", token_id),
+            first_code=text("first_code", first_code),
+            second_code=text("second_code", second_code),
         )
         await self._call(lambda stubs: stubs.administration.ResyncToken, request)
 
     async def enable_token(self, token_id: str, *, request_id: str | None = None) -> None:
-        request = administration.EnableTokenRequest(request_id=self._request_id(request_id), token_id=token_id)
+        request = administration.EnableTokenRequest(
+            request_id=self._request_id(request_id), token_id=text("token_id", token_id)
+        )
         await self._call(lambda stubs: stubs.administration.EnableToken, request)
 
     async def disable_token(self, token_id: str, *, request_id: str | None = None) -> None:
-        request = administration.DisableTokenRequest(request_id=self._request_id(request_id), token_id=token_id)
+        request = administration.DisableTokenRequest(
+            request_id=self._request_id(request_id), token_id=text("token_id", token_id)
+        )
         await self._call(lambda stubs: stubs.administration.DisableToken, request)
 
     async def delete_token(self, token_id: str, *, request_id: str | None = None) -> None:
-        request = administration.DeleteTokenRequest(request_id=self._request_id(request_id), token_id=token_id)
+        request = administration.DeleteTokenRequest(
+            request_id=self._request_id(request_id), token_id=text("token_id", token_id)
+        )
         await self._call(lambda stubs: stubs.administration.DeleteToken, request)
 
     # The cluster
@@ -314,7 +340,16 @@ class Client:
         return stubs
 
     def _request_id(self, given: str | None) -> str:
-        return self._new_request_id() if given is None else given
+        return self._new_request_id() if given is None else text("request_id", given)
+
+
+def text(field: str, value: str) -> str:
+    """The value itself; `InvalidArgument`, which does not repeat it, where it is not Unicode text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise errors.InvalidArgument(f"{field} is not valid text", field=field, advice="write it in UTF-8") from None
+    return value
 
 
 def verification_of(response: authentication.VerifyResponse) -> Verification:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 
 from watchword.errors import CredentialsError
 from watchword.profile import Profile
@@ -24,7 +26,7 @@ class Credentials:
 def load_credentials(profile: Profile, now: datetime) -> Credentials:
     """Read what the profile names; `CredentialsError` names the file that cannot be used, and why.
 
-    `now` has a time zone.  The key is not decoded here: gRPC does that, and holds it against the certificate.
+    `now` has a time zone.
     """
     credentials = Credentials(
         ca=_read(profile.ca_file, "CA's certificate"),
@@ -33,8 +35,7 @@ def load_credentials(profile: Profile, now: datetime) -> Credentials:
     )
     _check(_certificates(credentials.ca, profile.ca_file), profile.ca_file, now)
     _check(_certificates(credentials.certificate, profile.certificate_file)[:1], profile.certificate_file, now)
-    if b"PRIVATE KEY-----" not in credentials.key:
-        raise CredentialsError(f"{profile.key_file} holds no private key in PEM", advice=_NAME_ANOTHER)
+    _check_key(credentials, profile)
     return credentials
 
 
@@ -75,6 +76,22 @@ def _check(certificates: list[x509.Certificate], path: Path, now: datetime) -> N
         first = min(certificate.not_valid_before_utc for certificate in certificates)
         raise CredentialsError(
             f"the certificate {path} is valid from {_day(first)} on", advice="check this machine's clock"
+        )
+
+
+def _check_key(credentials: Credentials, profile: Profile) -> None:
+    """gRPC takes any key, and fails later without a word about it."""
+    try:
+        key = serialization.load_pem_private_key(credentials.key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CredentialsError(
+            f"{profile.key_file} holds no unencrypted private key in PEM", advice=_NAME_ANOTHER
+        ) from error
+    certificate = _certificates(credentials.certificate, profile.certificate_file)[0]
+    if key.public_key() != certificate.public_key():
+        raise CredentialsError(
+            f"the key {profile.key_file} does not belong to the certificate {profile.certificate_file}",
+            advice=_NAME_ANOTHER,
         )
 
 

@@ -1,5 +1,6 @@
 """gRPC's status codes and google.rpc details, as this client's errors.  The one place that reads them."""
 
+import re
 from dataclasses import dataclass, field
 
 import grpc
@@ -11,7 +12,10 @@ from google.rpc import error_details_pb2, status_pb2
 from watchword import errors
 
 _DETAILS_KEY = "grpc-status-details-bin"
-_NO_QUORUM_REASONS = frozenset({"NO_QUORUM", "NO_LEADER", "NOT_CAUGHT_UP"})
+# BoringSSL's words, as gRPC hands them on, for a certificate that we do not accept.
+_CERTIFICATE_REFUSED = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate signature failure|[Hh]ostname [Vv]erif")
+_NO_QUORUM = "NO_QUORUM"
+_NEXT = "next"  # the key of ErrorInfo's metadata that says what to do
 
 # What did not reach a decision, so that another node may be asked the same.  CANCELLED is a node that is stopping.
 RETRIED = frozenset(
@@ -45,6 +49,7 @@ class Details:
     """What a node said beside the code; empty where it said nothing."""
 
     message: str = ""
+    next: str = ""
     reason: str = ""
     fields: list[tuple[str, str]] = field(default_factory=list)
     preconditions: list[str] = field(default_factory=list)
@@ -63,6 +68,8 @@ def details_of(error: grpc.aio.AioRpcError) -> Details:
             continue
         for detail in status.details:
             _take(details, detail)
+    # The message of a node ends with what to do, for those who see nothing else.
+    details.message = details.message.removesuffix(f"; {details.next}")
     return details
 
 
@@ -73,6 +80,7 @@ def _take(details: Details, detail: Any) -> None:
     precondition = error_details_pb2.PreconditionFailure()
     if detail.Unpack(info):
         details.reason = info.reason
+        details.next = info.metadata.get(_NEXT, "")
     elif detail.Unpack(request):
         details.fields += [(violation.field, violation.description) for violation in request.field_violations]
     elif detail.Unpack(retry):
@@ -92,11 +100,11 @@ def error_of(error: grpc.aio.AioRpcError, endpoint: str) -> errors.WatchwordErro
         return _invalid_argument(details, message)
     if code in _PLAIN:
         kind, advice = _PLAIN[code]
-        return kind(message, reason=details.reason, advice="; ".join(details.preconditions) or advice)
+        return kind(message, reason=details.reason, advice=details.next or "; ".join(details.preconditions) or advice)
     return errors.Unexpected(
         f"{endpoint} answered {code.name} ({message})",
         reason=details.reason,
-        advice="see the log of that node; client and server may differ in version",
+        advice=details.next or "see the log of that node; client and server may differ in version",
     )
 
 
@@ -104,7 +112,7 @@ def _invalid_argument(details: Details, message: str) -> errors.InvalidArgument:
     name, description = details.fields[0] if details.fields else ("", "")
     if name and name not in message:
         message = f"{name}: {message}"
-    advice = description if description and description not in message else ""
+    advice = details.next or (description if description not in message else "")
     return errors.InvalidArgument(message, field=name, reason=details.reason, advice=advice)
 
 
@@ -112,9 +120,11 @@ def _unavailable(code: grpc.StatusCode, details: Details, endpoint: str) -> erro
     """Nodes that answer speak through ErrorInfo; what comes without it is the transport's own word."""
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return errors.Overloaded(
-            f"the cluster has too much to do ({endpoint}: {details.message})", reason=details.reason, advice=_REPEAT
+            f"the cluster has too much to do ({endpoint}: {details.message})",
+            reason=details.reason,
+            advice=details.next or "repeat it later, with the same request id",
         )
-    if details.reason in _NO_QUORUM_REASONS or (details.reason and code is grpc.StatusCode.UNAVAILABLE):
+    if details.reason == _NO_QUORUM:
         return errors.NoQuorum(
             f"the cluster cannot decide ({endpoint}: {details.message})",
             reason=details.reason,
@@ -125,7 +135,11 @@ def _unavailable(code: grpc.StatusCode, details: Details, endpoint: str) -> erro
             f"no answer in time from {endpoint}",
             advice="look at `watchword status` and that node's log, then repeat it",
         )
-    if "CERTIFICATE_VERIFY_FAILED" in details.message:
+    if details.reason:
+        return errors.Unavailable(
+            f"{endpoint} does not answer: {details.message}", reason=details.reason, advice=details.next
+        )
+    if _CERTIFICATE_REFUSED.search(details.message):
         return errors.NoConnection(
             f"{endpoint} has a certificate that the profile's CA did not issue for this address",
             advice="use the profile of that cluster, and the address that its certificate carries",
@@ -136,7 +150,6 @@ def _unavailable(code: grpc.StatusCode, details: Details, endpoint: str) -> erro
     )
 
 
-_REPEAT = "repeat it later, with the same request id"
 _SHORT = 160
 
 
@@ -149,9 +162,5 @@ def _short(message: str) -> str:
 def preferred(found: list[errors.Unavailable]) -> errors.Unavailable:
     """Of what the endpoints failed with, what says most: a node's own word before the transport's."""
     assert found, "something failed"
-    order = (errors.NoQuorum, errors.Overloaded, errors.NoAnswerInTime, errors.NoConnection)
-    for kind in order:
-        for error in reversed(found):
-            if isinstance(error, kind):
-                return error
-    return found[-1]
+    order = (errors.NoConnection, errors.NoAnswerInTime, errors.Unavailable, errors.Overloaded, errors.NoQuorum)
+    return max(reversed(found), key=lambda error: order.index(type(error)))
