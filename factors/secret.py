@@ -46,22 +46,25 @@ def to_base32(secret: bytes) -> str:
     return base64.b32encode(secret).decode("ascii").rstrip("=")
 
 
+class _Totp(pyotp.TOTP):
+    min_secret_length_bits = 8 * SECRET_BYTES_MIN
+
+
+class _Hotp(pyotp.HOTP):
+    min_secret_length_bits = 8 * SECRET_BYTES_MIN
+
+
 def totp_uri(otp: Otp, *, period_s: int, account: str, issuer: str) -> str:
     """The `otpauth://totp/…` URI. It holds the secret."""
-    token = pyotp.TOTP(
-        to_base32(otp.secret),
-        digits=otp.digits,
-        digest=_HASHES[otp.algorithm],
-        name=account,
-        issuer=issuer,
-        interval=period_s,
-    )
+    digest = _HASHES[otp.algorithm]
+    token = _Totp(to_base32(otp.secret), digits=otp.digits, digest=digest, name=account, issuer=issuer)
+    token.interval = period_s  # pyotp's constructor takes 120 s at most, and old hardware tokens have more
     return token.provisioning_uri()
 
 
 def hotp_uri(otp: Otp, *, counter: int, account: str, issuer: str) -> str:
     """The `otpauth://hotp/…` URI; `counter` is the one of the next code. It holds the secret."""
-    token = pyotp.HOTP(
+    token = _Hotp(
         to_base32(otp.secret),
         digits=otp.digits,
         digest=_HASHES[otp.algorithm],
