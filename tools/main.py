@@ -113,10 +113,6 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
     except TyperException as error:
         return output.wrong_use(without_arguments(error.format_message()), "--help shows how the command is written")
-    except BrokenPipeError:
-        # Nobody reads the answer any more; what was decided is not said, so that it is not 0 or 1 either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.UNEXPECTED
     except Exception as error:  # noqa: BLE001  # the outermost frame: one line and a code, never a bare trace
         return output.error(error)
 

@@ -9,9 +9,14 @@ LINE_CHARACTERS_MAX = 64 * 1024
 STANDARD_INPUT = "-"
 
 
+def is_terminal() -> bool:
+    """Whether there is a person to ask."""
+    return sys.stdin.isatty()
+
+
 def read_secret(what: str) -> str:
     """One line, without its end: asked for on a terminal, otherwise the next line of standard input."""
-    if sys.stdin.isatty():
+    if is_terminal():
         line = getpass.getpass(f"{what}: ", stream=sys.stderr)
     else:
         line = sys.stdin.readline(LINE_CHARACTERS_MAX + 1).rstrip("\r\n")
@@ -33,7 +38,7 @@ def confirmed(question: str, yes: bool) -> bool:
     """Whether to go on: asked on a terminal; elsewhere only --yes says so."""
     if yes:
         return True
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise InvalidArgument("nobody can be asked here", advice="repeat with --yes if it is meant")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

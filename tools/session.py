@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tools.output import Output
+from tools.output import ExitCode, Output
 from watchword.profile import Profile, load_profile
 
 if TYPE_CHECKING:
@@ -102,11 +103,17 @@ def command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
         def run(context: typer.Context, **given: Any) -> None:
             before = context.obj if isinstance(context.obj, Common) else Common()
             common = before.then(given.pop("profile"), given.pop("as_json"), given.pop("verbose"))
-            code = function(Session(common), **given)
-            if inspect.iscoroutine(code):
-                import asyncio
+            try:
+                code = function(Session(common), **given)
+                if inspect.iscoroutine(code):
+                    import asyncio
 
-                code = asyncio.run(code)
+                    code = asyncio.run(code)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                # Nobody reads the answer.  What could not be said is neither 0 nor 1, whatever was decided.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                code = ExitCode.UNEXPECTED
             raise typer.Exit(int(code))
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]

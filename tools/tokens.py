@@ -131,12 +131,17 @@ async def add(
         )
     session.output.answer({"token_id": added.token_id, "uri": added.uri}, f"token {added.token_id}", added.uri)
     if not session.output.as_json:
-        if sys.stdout.isatty():
+        if is_terminal():
             print_qr_code(added.uri)
         session.output.note("the secret is in the URI, and is shown this once")
         if pending:
             session.output.note(f"it accepts nothing until: watchword token confirm {added.token_id} CODE")
     return ExitCode.OK
+
+
+def is_terminal() -> bool:
+    """Whether a phone can be held before what is printed; a file or a pipe gets the URI only."""
+    return sys.stdout.isatty()
 
 
 def print_qr_code(uri: str) -> None:

@@ -1,0 +1,83 @@
+"""The installed command, as a process: exit codes, streams and help."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.client.fake_cluster import FakeCluster
+from watchword.v1 import authentication_pb2 as authentication
+
+COMMAND = Path(sys.executable).with_name("watchword")
+
+
+def watchword(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments],
+        input=stdin,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("decision", "code", "words"),
+    [
+        (authentication.DECISION_ACCEPT, 0, "ACCEPT\n"),
+        (authentication.DECISION_REJECT, 1, "REJECT\n"),
+        (authentication.DECISION_UNSPECIFIED, 1, "REJECT\n"),
+    ],
+)
+def test_verify(fake_cluster: FakeCluster, decision: authentication.Decision.ValueType, code: int, words: str) -> None:
+    [node] = fake_cluster.start(1)
+    node.answers["Verify"] = [authentication.VerifyResponse(decision=decision)]
+    done = watchword("verify", "alice", stdin="123456\n", WATCHWORD_PROFILE=str(fake_cluster.profile_path()))
+    assert (done.returncode, done.stdout, done.stderr) == (code, words, "")
+
+
+def test_nobody_there(fake_cluster: FakeCluster) -> None:
+    [node] = fake_cluster.start(1)
+    path = str(fake_cluster.profile_path())
+    node.stop()
+    done = watchword("verify", "alice", "-", "--timeout", "0.3", "--profile", path, stdin="123456\n")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1
+    assert "no connection" in done.stderr
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+    done = watchword("status", WATCHWORD_PROFILE=str(tmp_path / "client.toml"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_the_answer(fake_cluster: FakeCluster, unbuffered: str) -> None:
+    """A decision that could not be said is neither an acceptance nor a rejection."""
+    [node] = fake_cluster.start(1)
+    node.answers["Verify"] = [authentication.VerifyResponse(decision=authentication.DECISION_ACCEPT)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {"PATH": os.environ["PATH"], "WATCHWORD_PROFILE": str(fake_cluster.profile_path())}
+    environment["PYTHONUNBUFFERED"] = unbuffered
+    done = subprocess.run(
+        [COMMAND, "verify", "alice", "123456"], stdout=writer, env=environment, check=False, timeout=60
+    )
+    os.close(writer)
+    assert done.returncode == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), *((name,) for name in ("up", "serve", "status", "user", "token", "verify", "unlock")), ("token", "add")],
+)
+def test_help_is_a_manual(arguments: tuple[str, ...]) -> None:
+    done = watchword(*arguments, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for words in ("--profile", "--json", "--verbose"):
+        assert words in done.stdout
