@@ -59,12 +59,12 @@ class RaftOptions(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=100,
             le=30_000,
-            description="Milliseconds without a leader before an election, at least; at least 3 heartbeats.",
+            description="Milliseconds without a leader before an election, at least; more than 3 heartbeats.",
         ),
-    ] = 600
+    ] = 750
     election_timeout_max_ms: Annotated[
         int, Meta(ge=150, le=60_000, description="The same, at most; above the least, so that candidates differ.")
-    ] = 1_200
+    ] = 1_500
     tick_ms: Annotated[int, Meta(ge=5, le=100, description="Milliseconds between two looks at the timers.")] = 15
 
 
@@ -116,7 +116,7 @@ class NodeConfiguration(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="Where the key-encryption key comes from: `file:PATH` (relative to the configuration file), "
-            "`passphrase-file:PATH`, `environment:NAME` or `credential:NAME` (systemd)."
+            "`environment:NAME` or `credential:NAME` (systemd)."
         ),
     ]
     directory: Annotated[
@@ -205,11 +205,11 @@ def _resolve(options: NodeConfiguration, text: str, path: Path) -> LoadedConfigu
     ):
         raise wrong("peer_address", "clients, peers and metrics need an address each; choose another port")
     kind, _, name = options.kek.partition(":")
-    if kind not in {"file", "passphrase-file", "environment", "credential"} or not name:
-        raise wrong("kek", 'expected "file:PATH", "passphrase-file:PATH", "environment:NAME" or "credential:NAME"')
+    if kind not in {"file", "environment", "credential"} or not name:
+        raise wrong("kek", 'expected "file:PATH", "environment:NAME" or "credential:NAME"')
     raft = options.raft
-    if raft.election_timeout_min_ms < 3 * raft.heartbeat_ms:
-        raise wrong("raft.election_timeout_min_ms", f"expected at least 3 heartbeats, {3 * raft.heartbeat_ms}")
+    if raft.election_timeout_min_ms <= 3 * raft.heartbeat_ms:
+        raise wrong("raft.election_timeout_min_ms", f"expected more than 3 heartbeats, {3 * raft.heartbeat_ms}")
     if raft.election_timeout_max_ms <= raft.election_timeout_min_ms:
         raise wrong("raft.election_timeout_max_ms", f"expected more than {raft.election_timeout_min_ms}")
     return LoadedConfiguration(
@@ -222,7 +222,7 @@ def _resolve(options: NodeConfiguration, text: str, path: Path) -> LoadedConfigu
         certificate_file=base / options.certificates.certificate_file,
         key_file=base / options.certificates.key_file,
         log_file=base / options.log.file if options.log.file else None,
-        kek=f"{kind}:{base / name}" if kind.endswith("file") else options.kek,
+        kek=f"{kind}:{base / name}" if kind == "file" else options.kek,
     )
 
 

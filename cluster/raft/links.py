@@ -112,6 +112,12 @@ class Links:
             self.say("peer_too_slow", member_id, waiting_bytes_max=self.settings.send_bytes_max)
             connection.end()
 
+    def refuse(self, member_id: str, reason: str) -> None:
+        """A frame of that peer was not one of a sound peer: say so, and end the connection that it came on."""
+        self.say("peer_frame_refused", member_id, reason=reason)
+        if (connection := self._incoming.get(member_id)) is not None:
+            connection.end()
+
     def is_connected(self, member_id: str) -> bool:
         return member_id in self._outgoing
 

@@ -1,0 +1,299 @@
+"""Engine, journal, links, proposer and data files of one node, driven by its event loop.
+
+    frames ----> engine.receive ---+
+    requests --> proposer ---------+--> turn: tick, apply, begin a sync --> worker thread --> engine.synced --> turn
+    timer -------------------------+
+
+Whatever storage or Raft itself says is wrong ends the node (fail-stop): links closed, waiting requests answered
+"unavailable", one line. Going on would mean to acknowledge what may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from random import SystemRandom
+
+from structlog.typing import FilteringBoundLogger
+
+from cluster.node.clock import NodeClock
+from cluster.node.configuration import NodeConfiguration, parse_address
+from cluster.node.identity import node_of_certificate
+from cluster.node.offload import WorkerThread
+from cluster.node.opening import OpenedNode
+from cluster.node.proposer import Proposer, ProposerLimits
+from cluster.node.replica import Replica
+from cluster.node.snapshots import DataFiles
+from cluster.node.syncing import JournalSyncing
+from cluster.raft.engine import Applied, Engine, Group, RaftSettings
+from cluster.raft.errors import FrameRefused
+from cluster.raft.introduction import Introduction
+from cluster.raft.links import Links, LinkSettings, PeerAddress
+from cluster.state import codec
+from cluster.state.apply import NewerCommand, State
+from cluster.state.results import Result
+from datastore.files import Files
+
+
+class Consensus:
+    """One node's part in the cluster. Made, started and closed in the running loop.
+
+    `on_failure(error)` is called once; from then on nothing here moves.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        opened: OpenedNode,
+        options: NodeConfiguration,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext],
+        clock: NodeClock,
+        random: SystemRandom,
+        on_failure: Callable[[Exception], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._options = options
+        self._on_failure = on_failure
+        self._log = log
+        self.opened = opened
+        self.clock = clock
+        self.journal = opened.journal
+        self.failed = False
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._sync_worker, self._file_worker = WorkerThread("sync"), WorkerThread("files")
+        self.proposer: Proposer[Result] = Proposer(
+            limits=ProposerLimits(),
+            pack=codec.pack_group,
+            hand_over=self._hand_over,
+            monotonic=clock.monotonic,
+            random_bytes=random.randbytes,
+            call_soon=self._loop.call_soon,
+        )
+        self.replica: Replica[Result] = Replica(
+            opened.state, on_results=self.proposer.applied, on_newer_command=self._newer_command
+        )
+        self.syncing = JournalSyncing(self.journal, self._sync_worker, self._synced, self.fail)
+        self.data_files = DataFiles(
+            files=files,
+            opened=opened,
+            worker=self._file_worker,
+            written=lambda: self.journal.written,
+            random=random.randbytes,
+            wall_ms=clock.wall_ms,
+            take_state=self._take_state,
+            on_published=self._data_file_published,
+            on_failure=self.fail,
+            log=log,
+        )
+        self.links = self._make_links(tls, random)
+        self.engine = self._make_engine(random)
+
+    def _make_links(self, tls: tuple[ssl.SSLContext, ssl.SSLContext], random: SystemRandom) -> Links:
+        identity, limits = self.opened.identity, self._options.limits
+        return Links(
+            own=Introduction(
+                identity.cluster_id, identity.incarnation_counter, identity.incarnation_id, self.opened.member_id
+            ),
+            identify=node_of_certificate,
+            server_tls=tls[0],
+            client_tls=tls[1],
+            receive=self._received,
+            connected=lambda member_id: self._guarded(partial(self.engine.connected, member_id)),
+            disconnected=lambda member_id: self._guarded(partial(self.engine.disconnected, member_id)),
+            random=random,
+            log=self._log,
+            settings=LinkSettings(
+                unauthenticated_max=limits.unauthenticated_peers, send_bytes_max=limits.peer_send_bytes
+            ),
+        )
+
+    def _make_engine(self, random: SystemRandom) -> Engine:
+        at, raft = self.opened.state.position, self._options.raft
+        engine = Engine(
+            member_id=self.opened.member_id,
+            members=list(self.opened.members),
+            incarnation=self.opened.identity.incarnation_id,
+            journal=self.journal,
+            state_machine=self.replica,
+            applied=Applied(at.index, at.stamp_ms, at.running_digest),
+            clock=self.clock,
+            random=random,
+            outbound=self.links,
+            snapshots=self.data_files,
+            settings=RaftSettings(
+                heartbeat=raft.heartbeat_ms / 1000,
+                election_timeout_min=raft.election_timeout_min_ms / 1000,
+                election_timeout_max=raft.election_timeout_max_ms / 1000,
+            ),
+            log_event=self._log.warning,
+        )
+        engine.on_leader_changed = self._leader_changed
+        engine.on_group_refused = self.proposer.refused
+        return engine
+
+    @property
+    def state(self) -> State:
+        state = self.replica.state
+        assert isinstance(state, State), "this node's replica stands on the whole state"
+        return state
+
+    def start(self, listening: socket.socket) -> None:
+        """Accept and dial peers, and let time pass."""
+        self._compact()
+        self.links.listen(listening)
+        own = self.opened.member_id
+        self.links.set_peers(
+            {
+                member_id: PeerAddress(*parse_address(member.peer_address))
+                for member_id, member in self.opened.members.items()
+                if member_id != own
+            }
+        )
+        self._tick()
+
+    def fail(self, error: Exception) -> None:
+        """Fail-stop."""
+        if self.failed:
+            return
+        self.failed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.proposer.stop()
+        self._loop.create_task(self.links.close())
+        self._on_failure(error)
+
+    async def close(self) -> None:
+        """End links and timers; what the worker threads were given is finished first."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.proposer.stop()
+        await self.links.close()
+        await self._drain_syncs()
+        self.failed = True
+        self._sync_worker.close(wait=True)
+        self._file_worker.close(wait=True)
+        self.data_files.close()
+        self.journal.close()
+
+    async def _drain_syncs(self) -> None:
+        while not self.failed and (self.syncing.running or self.engine.wants_sync()):
+            self.syncing.begin()
+            await asyncio.sleep(0.001)
+
+    # One turn
+
+    def turn_soon(self) -> None:
+        if not self._turn_due and not self.failed:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        self._guarded(self._advance)
+
+    def _advance(self) -> None:
+        self.engine.tick()
+        if self.engine.wants_sync():
+            self.syncing.begin()
+        if self.engine.busy:
+            self.turn_soon()
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._options.raft.tick_ms / 1000, self._tick)
+        self.proposer.tick()
+        self._turn()
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Call into the engine; whatever it raises is final."""
+        if self.failed:
+            return
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - a defect must stop the node as a full disk does
+            self.fail(error)
+
+    def _received(self, member_id: str, frame: bytes) -> None:
+        def receive() -> None:
+            try:
+                self.engine.receive(member_id, frame)
+            except FrameRefused as refused:
+                self.links.refuse(member_id, refused.reason)
+
+        self._guarded(receive)
+        self.turn_soon()
+
+    def _hand_over(self, group: Group) -> bool:
+        taken = False
+
+        def hand_over() -> None:
+            nonlocal taken
+            taken = self.engine.hand_over(group)
+
+        self._guarded(hand_over)
+        self.turn_soon()
+        return taken
+
+    def _synced(self) -> None:
+        self._guarded(self.engine.synced)
+        self._guarded(lambda: self.data_files.journal_synced(self.journal.synced))
+        self._turn()
+
+    def _leader_changed(self, leader: str | None) -> None:
+        member = self.opened.members.get(leader) if leader else None
+        self._log.info("leader_changed", leader=member.name if member else None, term=self.journal.current_term)
+        self.proposer.leader_changed(leader)
+
+    def _newer_command(self, newer: NewerCommand) -> None:
+        self._log.error("out_of_service", reason=str(newer))
+
+    # Data files
+
+    def _take_state(self, state: State) -> None:
+        self.replica.replace(state)
+        self._loop.call_soon(self.proposer.snapshot_installed)
+
+    def write_data_file(self) -> bool:
+        """Begin to write the state out, if it has moved since the last time. False: nothing was begun."""
+        state = self.state
+        if self.failed or state.position.index <= self.data_files.current.position.index:
+            return False
+        return self.data_files.write(state.snapshot())
+
+    async def written_out(self) -> None:
+        """When no data file is being written any more."""
+        while self.data_files.busy and not self.failed:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.005)
+
+    def _data_file_published(self, oldest_index: int) -> None:
+        self._guarded(self._compact)
+        self._guarded(lambda: self.journal.remove_segments(oldest_index))
+
+    def _compact(self) -> None:
+        """Forget from memory what the data file holds, but for a tail for those who lag."""
+        excess = self.journal.tail_bytes - self._options.snapshots.tail_bytes
+        index = self.journal.base_index
+        while excess > 0 and index < self.data_files.current.position.index:
+            index += 1
+            entry = self.journal.entry(index)
+            assert entry is not None, "entries above the base are held"
+            excess -= len(entry.data)
+        if index > self.journal.base_index:
+            self.journal.compact(index)
+
+    async def hand_leadership_over(self, within_s: float) -> None:
+        """Where this node leads, let another do so; nothing where none can."""
+        if self.engine.status().role != "leader" or not self.engine.peers:
+            return
+        self._guarded(self.engine.transfer_leadership)
+        self.turn_soon()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not self.failed and self.engine.transferring:  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(0.01)

@@ -1,0 +1,311 @@
+"""The process: opens a node's files, serves, and ends in good order.
+
+Start: configuration, lock, key, data file, journal, certificate, clock, ports, consensus, gRPC; each refuses by name
+before the next one begins. End: health first, then the requests under way, then leadership, then a last data file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any
+
+from grpc import aio
+from grpc_health.v1 import health
+from structlog.typing import FilteringBoundLogger
+
+from cluster.node.clock import NodeClock, check_lone_start
+from cluster.node.configuration import Address, LoadedConfiguration
+from cluster.node.consensus import Consensus
+from cluster.node.directory import DirectoryLock
+from cluster.node.errors import EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
+from cluster.node.identity import TlsFiles, check_tls_files, load_tls_files, peer_contexts
+from cluster.node.opening import OpenedNode, open_node
+from cluster.node.proposing import Proposing
+from cluster.node.snapshot_policy import SnapshotPolicy
+from cluster.node.syncing import SWITCH_INTERVAL_S
+from cluster.node.view import ClusterViews
+from cluster.raft.errors import RaftError
+from cluster.services.administration import AdministrationService
+from cluster.services.authentication import AuthenticationService
+from cluster.services.cluster import ClusterService
+from cluster.services.gate import Gate
+from cluster.services.proposals import Proposals
+from cluster.services.server import (
+    TlsIdentity,
+    build_server,
+    new_health_servicer,
+    server_credentials,
+    set_serving,
+)
+from cluster.state.records import Role
+from datastore.errors import DatastoreError
+from datastore.files import RealFiles
+from datastore.keys import load_kek
+
+HEALTH_INTERVAL_S = 0.05
+POLICY_INTERVAL_S = 1.0
+TRANSFER_S = 2.0
+LAST_DATA_FILE_S = 30.0
+BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that could be refused was checked; nothing runs yet."""
+
+    configuration: LoadedConfiguration
+    lock: DirectoryLock
+    opened: OpenedNode
+    tls: TlsFiles
+    clock: NodeClock
+
+
+def prepare(configuration: LoadedConfiguration, *, accept_clock: bool) -> Prepared:
+    """Open and verify a node's files.
+
+    Raises:
+        NodeError, DatastoreError: one line that names the way out. Nothing was changed.
+    """
+    files, clock = RealFiles(), NodeClock()
+    files.check_directory(str(configuration.directory))
+    lock = DirectoryLock.take(configuration.directory)
+    kek = load_kek(configuration.kek, files)
+    opened = open_node(files, configuration.directory, kek, os.urandom, configuration.options.snapshots.generations)
+    tls = load_tls_files(configuration.ca_file, configuration.certificate_file, configuration.key_file)
+    check_tls_files(tls, opened.identity.cluster_id, opened.member_id, clock.wall_ms(), configuration.certificate_file)
+    if len(opened.members) == 1:
+        last_stamp_ms = opened.state.position.stamp_ms
+        check_lone_start(last_stamp_ms, clock.wall_ms(), accepted=accept_clock)
+    return Prepared(configuration, lock, opened, tls, clock)
+
+
+def run(prepared: Prepared, log: FilteringBoundLogger) -> int:
+    """Serve until SIGTERM, SIGINT or failure; returns the exit code.
+
+    Raises:
+        NodeError: an address can't be listened on.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return asyncio.run(_run(prepared, log))
+
+
+async def _run(prepared: Prepared, log: FilteringBoundLogger) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _unhandled(log, context))
+    node = Node(prepared, log)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    await node.start()
+    code = await node.until_stopped()
+    if code == EXIT_STOPPED:
+        await node.end()
+        prepared.lock.release()
+    else:
+        await node.abandon()
+    return code
+
+
+def _unhandled(log: FilteringBoundLogger, context: dict[str, Any]) -> None:
+    """What asyncio has no caller for; without its message, which may quote contents."""
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        log.error("unhandled", exc_info=error)
+    else:
+        log.warning("asyncio", source=type(context.get("transport") or context.get("task")).__name__)
+
+
+class Node:
+    """One serving node."""
+
+    def __init__(self, prepared: Prepared, log: FilteringBoundLogger) -> None:
+        configuration = prepared.configuration
+        self._configuration = configuration
+        self._options = configuration.options
+        self._opened = prepared.opened
+        self._clock = prepared.clock
+        self._tls = prepared.tls
+        self._log = log
+        self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._consensus = Consensus(
+            files=RealFiles(),
+            opened=prepared.opened,
+            options=configuration.options,
+            tls=peer_contexts(configuration.ca_file, configuration.certificate_file, configuration.key_file),
+            clock=prepared.clock,
+            random=SystemRandom(),
+            on_failure=self._failed,
+            log=log,
+        )
+        self._views = ClusterViews(self._consensus)
+        self._policy = SnapshotPolicy(
+            self._consensus.journal, self._options.snapshots, prepared.opened.data_file.position.index
+        )
+        self._server: aio.Server | None = None
+        self._health: health.aio.HealthServicer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # Start
+
+    async def start(self) -> None:
+        """Listen, and take part.
+
+        Raises:
+            AddressError: one of the addresses can't be listened on.
+        """
+        peers = listen(self._configuration.peer, "peer_address")
+        self._health = await new_health_servicer()
+        self._server = self._build_server(self._health)
+        try:
+            self._server.add_secure_port(
+                str(self._configuration.client),
+                server_credentials(
+                    lambda: TlsIdentity(
+                        key_pem=self._tls.key_pem, chain_pem=self._tls.chain_pem, root_pem=self._tls.root_pem
+                    )
+                ),
+            )
+        except RuntimeError as error:
+            peers.close()
+            raise cannot_listen(
+                self._configuration.client, "client_address", "in use, or not this machine's"
+            ) from error
+        await self._server.start()
+        self._consensus.start(peers)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._watch_health()), loop.create_task(self._look_after())]
+        self._log.info(
+            "started",
+            member=self._opened.member_id,
+            clients=str(self._configuration.client),
+            peers=str(self._configuration.peer),
+            index=self._opened.state.position.index,
+            last_index=self._opened.journal.last_index,
+        )
+
+    def _build_server(self, health_servicer: health.aio.HealthServicer) -> aio.Server:
+        consensus = self._consensus
+        proposals = Proposals(Proposing(consensus))
+        return build_server(
+            gate=Gate(
+                cluster_id=self._opened.identity.cluster_id,
+                roles_of=self._roles_of,
+                log=self._log,
+            ),
+            authentication=AuthenticationService(proposals),
+            administration=AdministrationService(proposals, random_bytes=os.urandom, wall_ms=self._clock.wall_ms),
+            cluster=ClusterService(self._views),
+            health_servicer=health_servicer,
+        )
+
+    def _roles_of(self, identity: str) -> frozenset[Role]:
+        return self._consensus.state.roles_of(identity)  # the state changes hands when a snapshot is installed
+
+    # While it runs
+
+    async def _watch_health(self) -> None:
+        while True:
+            await self._set_serving(serving=self._views.is_ready())
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+
+    async def _set_serving(self, *, serving: bool) -> None:
+        assert self._health is not None, "the health service is made at the start"
+        if serving != self._views.serving:
+            self._views.serving = serving
+            self._log.info("serving" if serving else "not_serving")
+            await set_serving(self._health, serving=serving)
+
+    async def _look_after(self) -> None:
+        """Data files when they are due, and the clock's standing with the others."""
+        while True:
+            await asyncio.sleep(POLICY_INTERVAL_S)
+            if self._consensus.failed:
+                return
+            self._policy.count(self._consensus.data_files.current.position.index)
+            age_ms = self._clock.wall_ms() - self._consensus.data_files.current.created_ms
+            if self._policy.is_due(age_ms):
+                self._consensus.write_data_file()
+            self._check_clock()
+
+    def _check_clock(self) -> None:
+        trusted = self._clock.trusted()
+        if not trusted:
+            self._log.warning("clock_jumped", way_out="set this machine's clock right; it is then believed again")
+        status = self._consensus.engine.status()
+        if self._clock.agree([peer.clock_offset_ms for peer in status.peers], len(status.peers) + 1):
+            self._log.warning("clock_agrees_again")
+
+    def _failed(self, error: Exception) -> None:
+        """Storage or consensus said no: this is the last line."""
+        storage = isinstance(error, DatastoreError)
+        reason = str(error) if isinstance(error, DatastoreError | RaftError) else type(error).__name__
+        self._log.error("stopped_on_failure", reason=reason, exc_info=error)
+        if not self._stopped.done():
+            self._stopped.set_result(EXIT_STORAGE_FAILED if storage else EXIT_UNEXPECTED)
+
+    # End
+
+    def stop(self) -> None:
+        """As SIGTERM asks for."""
+        if not self._stopped.done():
+            self._stopped.set_result(EXIT_STOPPED)
+
+    async def until_stopped(self) -> int:
+        return await self._stopped
+
+    async def end(self) -> None:
+        """Health first, then requests, then leadership, then the last data file."""
+        self._log.info("stopping")
+        for task in self._tasks:
+            task.cancel()
+        await self._set_serving(serving=False)
+        assert self._server is not None, "only a started node ends"
+        await self._server.stop(grace=float(self._options.limits.drain_s))
+        await self._consensus.hand_leadership_over(TRANSFER_S)
+        await self._write_last_data_file()
+        await self._consensus.close()
+        self._log.info("stopped")
+
+    async def _write_last_data_file(self) -> None:
+        """So that the next start reads one file and little journal; without it nothing is lost."""
+        try:
+            async with asyncio.timeout(LAST_DATA_FILE_S):
+                await self._consensus.written_out()
+                self._consensus.write_data_file()
+                await self._consensus.written_out()
+        except TimeoutError:
+            self._log.warning("last_data_file_skipped")
+
+    async def abandon(self) -> None:
+        """After a failure: tell the callers, and go."""
+        for task in self._tasks:
+            task.cancel()
+        await self._set_serving(serving=False)
+        if self._server is not None:
+            await self._server.stop(grace=0.2)
+
+
+def listen(address: Address, option: str) -> socket.socket:
+    """A listening, non-blocking socket.
+
+    Raises:
+        AddressError: the address is in use, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        listening = socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise cannot_listen(address, option, (error.strerror or "unknown host").lower()) from error
+    listening.setblocking(False)
+    return listening
+
+
+def cannot_listen(address: Address, option: str, why: str) -> AddressError:
+    return AddressError(
+        f"can't listen on {option} {address}: {why}; stop what uses it, or choose another in the configuration"
+    )

@@ -1,0 +1,96 @@
+"""How this node sees the cluster, for `watchword status` and for health checks."""
+
+from __future__ import annotations
+
+from cluster.node.consensus import Consensus
+from cluster.raft.status import EngineStatus, PeerStatus
+from cluster.services.ports import ClusterView, NodeRole, NodeView
+from cluster.state.records import Member
+from watchword.version import __version__
+
+
+class ClusterViews:
+    """Implements `cluster.services.ports.StatusSource`."""
+
+    def __init__(self, consensus: Consensus) -> None:
+        self._consensus = consensus
+        self.serving = False  # what the health service says
+
+    def is_ready(self) -> bool:
+        """Whether this node may serve: a quorum, a state that has caught up, nothing that forbids it."""
+        consensus = self._consensus
+        if consensus.failed or consensus.replica.out_of_service:
+            return False
+        status = consensus.engine.status()
+        return status.quorum and status.caught_up
+
+    def cluster_view(self) -> ClusterView:
+        consensus = self._consensus
+        status, members = consensus.engine.status(), consensus.opened.members
+        identity = consensus.opened.identity
+        leader = members.get(status.leader) if status.leader else None
+        return ClusterView(
+            cluster_id=identity.cluster_id,
+            incarnation_counter=identity.incarnation_counter,
+            incarnation_id=identity.incarnation_id,
+            quorum=status.quorum,
+            failure_tolerance=failure_tolerance(status, members),
+            leader_name=leader.name if leader else None,
+            leader_member_id=status.leader if leader else None,
+            node=self._own(status, members[status.member_id]),
+            peers=tuple(_peer(status, peer, members[peer.member_id]) for peer in status.peers),
+        )
+
+    def _own(self, status: EngineStatus, member: Member) -> NodeView:
+        data_file = self._consensus.data_files.current
+        return NodeView(
+            name=member.name,
+            member_id=status.member_id,
+            address=member.client_address,
+            peer_address=member.peer_address,
+            role=NodeRole(status.role) if member.voter else NodeRole.NON_VOTER,
+            voter=member.voter,
+            version=__version__,
+            term=status.term,
+            commit_index=status.commit_index,
+            applied_index=status.applied_index,
+            last_index=status.last_index,
+            synced_index=status.synced_index,
+            lag=max(0, status.commit_index - status.applied_index),
+            digest=status.digest,
+            digest_index=status.digest_index,
+            data_file_age_ms=max(0, self._consensus.clock.wall_ms() - data_file.created_ms),
+            data_file_index=data_file.position.index,
+            clock_offset_ms=status.clock_offset_ms,
+            serving=self.serving,
+            heard_ms_ago=0,
+        )
+
+
+def failure_tolerance(status: EngineStatus, members: dict[str, Member]) -> int:
+    """How many more voters may fail: those that are up, less a majority of all; 0 without a quorum."""
+    if not status.quorum:
+        return 0
+    voters = [member_id for member_id, member in members.items() if member.voter]
+    up = {status.member_id} | {peer.member_id for peer in status.peers if peer.connected}
+    return max(0, len(up.intersection(voters)) - (len(voters) // 2 + 1))
+
+
+def _peer(status: EngineStatus, peer: PeerStatus, member: Member) -> NodeView:
+    if not peer.connected:
+        role = NodeRole.UNREACHABLE
+    elif not member.voter:
+        role = NodeRole.NON_VOTER
+    else:
+        role = NodeRole.LEADER if peer.member_id == status.leader else NodeRole.FOLLOWER
+    lag = max(0, status.commit_index - peer.match_index) if peer.match_index is not None else None
+    return NodeView(
+        name=member.name,
+        member_id=peer.member_id,
+        address=member.client_address,
+        peer_address=member.peer_address,
+        role=role,
+        voter=member.voter,
+        lag=lag,
+        clock_offset_ms=peer.clock_offset_ms,
+    )
