@@ -57,8 +57,16 @@ def application() -> typer.Typer:
 def up(
     session: Session,
     directory: Annotated[Path, typer.Option("--dir", help="Where everything is kept.", metavar="DIR")] = DIRECTORY,
-    nodes: Annotated[int, typer.Option(help="How many nodes.", metavar="N", min=1, max=NODES_MAX)] = 3,
-    port: Annotated[int, typer.Option(help="The first of 20 ports.", metavar="PORT", min=1, max=65_516)] = PORT,
+    nodes: Annotated[
+        int | None,
+        typer.Option(help="How many nodes (at first 3).", metavar="N", min=1, max=NODES_MAX, show_default=False),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help=f"The first of 20 ports (at first {PORT}).", metavar="PORT", min=1, max=65_516, show_default=False
+        ),
+    ] = None,
 ) -> int:
     """Run a development cluster on loopback, in the foreground: real processes, real certificates, real files.
 
@@ -75,11 +83,15 @@ def serve(
     config: Annotated[
         Path, typer.Option("--config", help="The node's configuration, in TOML.", metavar="FILE", show_default=False)
     ],
+    accept_clock: Annotated[
+        bool,
+        typer.Option("--accept-clock", help="Start although this machine's clock contradicts the data: it is right."),
+    ] = False,
 ) -> int:
     """Run one node, in the foreground, until SIGTERM."""
     from tools.serve import serve_command
 
-    return serve_command(config, output=session.output)
+    return serve_command(config, output=session.output, accept_clock=accept_clock)
 
 
 def version(session: Session) -> int:
