@@ -16,7 +16,7 @@ from cluster.node.errors import (
     EXIT_UNEXPECTED,
     NodeError,
 )
-from cluster.node.logs import make_logger, open_log
+from cluster.node.logs import make_logger, open_log, take_standard_logs
 from cluster.node.node import prepare, run
 from datastore.errors import DatastoreError, InsecurePermissions, StorageFailed, UnusableKey
 from tools.output import Output
@@ -41,6 +41,7 @@ def serve_command(config: Path, *, output: Output, accept_clock: bool = False) -
         configuration = load_configuration(config)
         log_file = open_log(str(configuration.log_file)) if configuration.log_file else None
         log = make_logger(log_file or sys.stderr, configuration.options.log.level, node=configuration.options.name)
+        take_standard_logs(log)
         prepared = prepare(configuration, accept_clock=accept_clock)
         code = run(prepared, log)
     except (NodeError, DatastoreError) as error:

@@ -44,6 +44,7 @@ SENSITIVE_KEYS = frozenset(
     }
 )
 FRAMES_MAX = 30
+TEMPLATE_MAX = 200
 
 
 def open_log(path: str) -> TextIO:
@@ -106,3 +107,25 @@ def where_raised(trace: TracebackType | None) -> list[str]:
     """`module.py:line function`, outermost first."""
     frames = traceback.extract_tb(trace)[-FRAMES_MAX:]
     return [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+class StandardLogs(logging.Handler):
+    """What libraries and our rooms say through `logging`, as lines of the same log.
+
+    A message's template is the program's own text and its arguments may be anybody's, so only the template is kept.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
+        say("library", source=record.name, message=str(record.msg)[:TEMPLATE_MAX], exc_info=record.exc_info)
+
+
+def take_standard_logs(logger: FilteringBoundLogger) -> None:
+    """From now on all of this process's `logging` goes to `logger`."""
+    root = logging.getLogger()
+    root.handlers[:] = [StandardLogs(logger)]
+    root.setLevel(logging.WARNING)
