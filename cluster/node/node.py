@@ -165,9 +165,7 @@ class Node:
             self._server.add_secure_port(
                 str(self._configuration.client),
                 server_credentials(
-                    lambda: TlsIdentity(
-                        key_pem=self._tls.key_pem, chain_pem=self._tls.chain_pem, root_pem=self._tls.root_pem
-                    )
+                    TlsIdentity(key_pem=self._tls.key_pem, chain_pem=self._tls.chain_pem, root_pem=self._tls.root_pem)
                 ),
             )
         except RuntimeError as error:

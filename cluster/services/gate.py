@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 from structlog.typing import FilteringBoundLogger
 
-from cluster.services import limits
+from cluster.services import fields, limits
 from cluster.services.identity import certificate_identity
 from cluster.services.roles import is_allowed
 from cluster.services.status import CallError, Reason, abort, exhausted, internal, malformed, not_allowed
@@ -29,6 +29,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = aio.ServicerContext[Any, Any]
 
 FRAMES_LOGGED_MAX: Final = 12
+# What an operator wants to see in the log; the caller's other mistakes are the caller's to see.
+_LOGGED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Gate(aio.ServerInterceptor):
                 raise
             except Exception as error:  # noqa: BLE001
                 # Whatever a servicer raises ends as a status of ours, never as its text on the wire.
-                await self._end(method, context, error)
+                await self._end(method, request, context, error)
 
         return call
 
@@ -129,7 +131,7 @@ class Gate(aio.ServerInterceptor):
                 raise
             except Exception as error:  # noqa: BLE001
                 # As for one answer.
-                await self._end(method, context, error)
+                await self._end(method, request, context, error)
 
         return call
 
@@ -156,14 +158,26 @@ class Gate(aio.ServerInterceptor):
         finally:
             self._in_flight[service] -= 1
 
-    async def _end(self, method: str, context: Context, error: Exception) -> NoReturn:
+    async def _end(self, method: str, request: object, context: Context, error: Exception) -> NoReturn:
+        request_id = _request_id(request)
         if isinstance(error, CallError):
+            if error.code in _LOGGED:
+                self._log.info("call_refused", method=method, reason=error.reason, request_id=request_id)
             await abort(context, error)
         # Type and place only: the text may hold what a person typed.
         frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED_MAX:]
         where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
-        self._log.error("call_failed", method=method, error=type(error).__qualname__, where=where)
+        error_type = type(error).__qualname__
+        self._log.error("call_failed", method=method, error=error_type, where=where, request_id=request_id)
         await abort(context, internal())
+
+
+def _request_id(request: object) -> str:
+    """The request's id for the log; empty where there is none that may stand in a line."""
+    try:
+        return fields.request_id(getattr(request, "request_id", ""))
+    except CallError:
+        return ""
 
 
 def _total(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:

@@ -49,4 +49,8 @@ CALLS_IN_FLIGHT_MAX: Final = {
     "grpc.reflection.v1alpha.ServerReflection": 16,
 }
 STREAMS_PER_CONNECTION_MAX: Final = 1_024
+
+# Connections.
 PING_INTERVAL_MS_MIN: Final = 5_000
+KEEPALIVE_MS: Final = 30_000
+KEEPALIVE_TIMEOUT_MS: Final = 10_000

@@ -1,6 +1,5 @@
 """The gRPC server of a node: the three services, health and reflection, behind the gate and mutual TLS."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,6 +40,9 @@ OPTIONS: Final = (
     ("grpc.max_concurrent_streams", limits.STREAMS_PER_CONNECTION_MAX),
     # Two nodes on one port would share its calls; a port in use must be an error.
     ("grpc.so_reuseport", 0),
+    # A client that vanished holds its streams, and their places, no longer than this.
+    ("grpc.keepalive_time_ms", limits.KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", limits.KEEPALIVE_TIMEOUT_MS),
     # Clients find out by pings that a node is gone, also while they ask nothing.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", limits.PING_INTERVAL_MS_MIN),
@@ -56,29 +58,14 @@ class TlsIdentity:
     root_pem: bytes
 
 
-def server_credentials(current: Callable[[], TlsIdentity]) -> grpc.ServerCredentials:
-    """Mutual TLS. `current` is asked at each handshake, in a thread of gRPC, so that certificates renew in place."""
-    initial = current()
-    served = initial
+def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
+    """Mutual TLS: a client without a certificate that leads to the root is refused in the handshake.
 
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal served
-        latest = current()
-        if latest == served:
-            return None  # gRPC goes on with what it has
-        served = latest
-        return _configuration(latest)
-
-    return grpc.dynamic_ssl_server_credentials(
-        _configuration(initial),
-        fetch,  # type: ignore[arg-type] # the stub leaves out None, which gRPC documents
-        require_client_authentication=True,
-    )
-
-
-def _configuration(identity: TlsIdentity) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(identity.key_pem, identity.chain_pem)], root_certificates=identity.root_pem
+    Not dynamic_ssl_server_credentials: where several handshakes meet, gRPC's core uses what another thread has freed,
+    and the process dies (grpc/grpc#36693). Another certificate means another server.
+    """
+    return grpc.ssl_server_credentials(
+        [(identity.key_pem, identity.chain_pem)], root_certificates=identity.root_pem, require_client_auth=True
     )
 
 

@@ -75,7 +75,7 @@ async def open_door(
         cluster=made.cluster,
         health_servicer=await new_health_servicer(),
     )
-    port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity))
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))
     await server.start()
     door = Door(authority, f"127.0.0.1:{port}", log)
     try:

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 
 import grpc
 import pytest
@@ -117,4 +118,4 @@ def test_numbers_have_bounds() -> None:
     assert fields.within("period", 15, 15, 300) == 15
     assert fields.within("period", 300, 15, 300) == 300
     for value in (14, 301):
-        assert "period" in str(refused(lambda value=value: fields.within("period", value, 15, 300)))
+        assert "period" in str(refused(partial(fields.within, "period", value, 15, 300)))

@@ -126,6 +126,15 @@ async def test_a_refusal_says_why(door: Door) -> None:
         await stub.GetStatus(cluster_pb2.GetStatusRequest())
     assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert reason_of(raised.value) == "NOT_ALLOWED"
+    assert [(event["event"], event["reason"]) for event in door.log] == [("call_refused", "NOT_ALLOWED")]
+
+
+async def test_the_log_takes_no_request_id_that_could_forge_a_line(door: Door) -> None:
+    stub = authentication_pb2_grpc.AuthenticationStub(door.channel("nobody"))
+    with pytest.raises(aio.AioRpcError):
+        await stub.Verify(authentication_pb2.VerifyRequest(request_id="r-1\nforged", user_id="alice"))
+    assert [event["request_id"] for event in door.log] == [""]
+    assert "alice" not in str(door.log)
 
 
 async def test_the_caller_is_the_certificates_identity(door: Door) -> None:
@@ -270,12 +279,12 @@ async def test_a_caller_that_goes_away_makes_room(
 async def test_what_breaks_inside_leaks_nothing(door: Door) -> None:
     stub = authentication_pb2_grpc.AuthenticationStub(door.channel("frontend"))
     with pytest.raises(aio.AioRpcError) as raised:
-        await stub.Verify(authentication_pb2.VerifyRequest(user_id="break", passcode=SECRET_TEXT))
+        await stub.Verify(authentication_pb2.VerifyRequest(request_id="r-1", user_id="break", passcode=SECRET_TEXT))
     assert raised.value.code() is grpc.StatusCode.INTERNAL
     assert reason_of(raised.value) == "INTERNAL"
     assert SECRET_TEXT not in str(raised.value)
     (event,) = door.log
     assert event["event"] == "call_failed"
-    assert event["error"] == "RuntimeError"
+    assert (event["error"], event["request_id"]) == ("RuntimeError", "r-1")
     assert any("Verify" in frame for frame in event["where"])
     assert SECRET_TEXT not in str(event)

@@ -1,0 +1,84 @@
+"""The server as a whole: its port is its own, its certificates renew in place, health says what it is told."""
+
+import asyncio
+import socket
+
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cluster.services import server as server_module
+from cluster.services.gate import Gate
+from cluster.services.server import HEALTH_NAMES, build_server, new_health_servicer, server_credentials
+from tests.services.certificates import CLUSTER_ID, Authority, client_uri
+from tests.services.direct_node import DirectNode
+from tests.services.door import Door
+
+
+async def node_server(node: DirectNode) -> tuple[aio.Server, object]:
+    gate = Gate(cluster_id=CLUSTER_ID, roles_of=node.roles_of, log=None)  # type: ignore[arg-type] # nothing is logged
+    health_servicer = await new_health_servicer()
+    services = node.services(gate, None)  # type: ignore[arg-type] # nothing is logged
+    server = build_server(
+        gate=gate,
+        authentication=services.authentication,
+        administration=services.administration,
+        cluster=services.cluster,
+        health_servicer=health_servicer,
+    )
+    return server, health_servicer
+
+
+async def test_a_port_in_use_is_an_error(authority: Authority, node: DirectNode) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server, _ = await node_server(node)
+        with pytest.raises(RuntimeError, match="bind"):
+            server.add_secure_port(
+                f"127.0.0.1:{taken.getsockname()[1]}", server_credentials(authority.server_identity())
+            )
+        await server.stop(None)
+
+
+async def test_two_servers_do_not_share_a_port(door: Door, authority: Authority, node: DirectNode) -> None:
+    server, _ = await node_server(node)
+    with pytest.raises(RuntimeError, match="bind"):
+        server.add_secure_port(door.address, server_credentials(authority.server_identity()))
+    await server.stop(None)
+
+
+async def test_many_handshakes_at_once(authority: Authority, node: DirectNode) -> None:
+    """A crowd of new clients, again and again; credentials that are fetched at each handshake did not survive it."""
+    credentials = authority.channel_credentials(authority.leaf(client_uri("x")))
+    options = [("grpc.use_local_subchannel_pool", 1)]
+
+    async def greet(port: int) -> None:
+        async with aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+
+    for _ in range(5):
+        server, _ = await node_server(node)
+        port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))
+        await server.start()
+        await asyncio.gather(*(greet(port) for _ in range(60)))
+        await server.stop(None)
+
+
+async def test_health_is_what_the_node_says(authority: Authority, node: DirectNode) -> None:
+    server, health_servicer = await node_server(node)
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))
+    await server.start()
+    credentials = authority.channel_credentials(authority.leaf(client_uri("x")))
+    async with aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for serving in (False, True, False):
+            await server_module.set_serving(health_servicer, serving=serving)  # type: ignore[arg-type]
+            for name in HEALTH_NAMES:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+                assert (answer.status == health_pb2.HealthCheckResponse.SERVING) == serving
+    await server.stop(None)
+
+
+def test_an_identity_shows_no_key(authority: Authority) -> None:
+    assert "PRIVATE KEY" not in repr(authority.server_identity())
