@@ -4,7 +4,6 @@ First the position, then the records in the order given (callers keep it sorted)
 of records of each table. The digest is SHA-256 over the packed records; it is computed again by whoever reads.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -85,8 +84,6 @@ def write_data_file(
         writer.finish()
     except BaseException:
         writer.abandon()
-        with contextlib.suppress(DatastoreError):
-            files.remove(path)
         raise
     return DataFileSummary(position, counts, digest, created_ms, schema, identity)
 

@@ -5,6 +5,7 @@ the header's salt; the nonce is the chunk's number and a flag for the last one, 
 Cutting, reordering, splicing or swapping chunks between files is Damaged. Memory is constant both ways.
 """
 
+import contextlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -50,11 +51,12 @@ class SealedWriter:
         self._encrypt = _cipher(stored, keys.active).encrypt
         self._buffer = bytearray()
         self._number = 0
+        self._files, self._path = files, path
         self._file = files.create(path)
         try:
             self._file.append(stored.raw)
         except DatastoreError:
-            self._file.close()
+            self.abandon()
             raise
 
     def write(self, data: bytes) -> None:
@@ -78,8 +80,10 @@ class SealedWriter:
         self._file.close()
 
     def abandon(self) -> None:
-        """Closes an unfinished file, which nobody can read."""
+        """Closes and removes an unfinished file, as far as the disk lets us; nobody could read it."""
         self._file.close()
+        with contextlib.suppress(DatastoreError):
+            self._files.remove(self._path)
 
     def _seal(self, chunk: bytearray | memoryview, last: bool = False) -> bytes:
         nonce = _nonce(self._number, last)
