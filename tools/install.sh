@@ -43,7 +43,7 @@ fi
 [ -e .venv ] || "$python" -m venv .venv
 
 pip() {
-    .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input "$@"
+    .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input "$@"
 }
 pip install --require-hashes --requirement requirements-dev.txt ||
     fail "the packages of requirements-dev.txt could not be installed (see above): check that this machine reaches a package index, then run this again"
