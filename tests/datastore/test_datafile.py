@@ -102,7 +102,10 @@ async def test_the_summary_is_known_at_the_end_only(files: MemoryFiles, keys: Ke
 
 
 HEAD = (POSITION.index, POSITION.term, POSITION.stamp_ms, POSITION.running_digest, 99)
-EMPTY = {"digest": bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"), "counts": {}}
+EMPTY: dict[str, object] = {
+    "digest": bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    "counts": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ async def test_what_we_never_write_is_damage(
     objects: list[object], files: MemoryFiles, keys: KeyRing, randbytes: Random
 ) -> None:
     handmade(files, keys, randbytes, objects)
-    with pytest.raises(Damaged, match="/node/mfa.data is damaged"):
+    with pytest.raises(Damaged, match=r"/node/mfa\.data is damaged"):
         verify_data_file(files, PATH, keys, IDENTITY)
 
 
