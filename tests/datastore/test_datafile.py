@@ -1,5 +1,6 @@
 """The data file: the whole state at one log index."""
 
+import hashlib
 import os
 import random
 import tracemalloc
@@ -102,10 +103,8 @@ async def test_the_summary_is_known_at_the_end_only(files: MemoryFiles, keys: Ke
 
 
 HEAD = (POSITION.index, POSITION.term, POSITION.stamp_ms, POSITION.running_digest, 99)
-EMPTY: dict[str, object] = {
-    "digest": bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-    "counts": {},
-}
+NO_COUNTS: dict[str, int] = {}
+EMPTY: dict[str, object] = {"digest": hashlib.sha256().digest(), "counts": NO_COUNTS}
 
 
 @pytest.mark.parametrize(
@@ -118,9 +117,9 @@ EMPTY: dict[str, object] = {
         [HEAD, RECORDS[0], EMPTY],
         [HEAD, EMPTY, RECORDS[0]],
         [HEAD, EMPTY, EMPTY],
-        [HEAD, {**EMPTY, "counts": {"tokens": 1}}],
+        [HEAD, EMPTY | {"counts": {"tokens": 1}}],
         [HEAD, {"digest": EMPTY["digest"]}],
-        [HEAD, {**EMPTY, "digest": bytes(32)}],
+        [HEAD, EMPTY | {"digest": bytes(32)}],
         [HEAD, ("tokens", b"", "text"), EMPTY],
         [HEAD, ("tokens", b""), EMPTY],
         [HEAD, 5, EMPTY],

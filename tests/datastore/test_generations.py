@@ -20,7 +20,7 @@ def publish(files: MemoryFiles, keys: KeyRing, randbytes: Random, index: int, cr
 
 
 def kept(files: MemoryFiles) -> list[tuple[str, int]]:
-    return [tuple(generation) for generation in Generations(files, "/node").kept()]
+    return [(generation.path, generation.index) for generation in Generations(files, "/node").kept()]
 
 
 async def test_the_newest_is_current_and_three_are_kept(files: MemoryFiles, keys: KeyRing, randbytes: Random) -> None:
