@@ -61,7 +61,7 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of text under their columns."""
-        if not sys.stdout.isatty():
+        if not is_terminal():
             for row in (columns, *rows):
                 print("\t".join(errors.one_line(cell) for cell in row))
             return
@@ -71,8 +71,11 @@ class Output:
 
         table = Table(*columns, box=None, header_style="bold", pad_edge=False)
         for row in rows:
-            table.add_row(*(Text(errors.one_line(cell)) for cell in row))
-        Console(highlight=False).print(table)
+            table.add_row(*(Text(errors.one_line(cell), no_wrap=True) for cell in row))
+        console = Console(highlight=False)
+        # A narrow terminal breaks lines; nothing is cut off, since an address that is cut off is of no use.
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=1_000)).maximum)
+        console.print(table)
 
     def error(self, error: BaseException) -> ExitCode:
         """Says it, and returns the exit code that goes with it."""
@@ -100,6 +103,11 @@ class Output:
     def say_error(self, document: Mapping[str, Any], line: str) -> None:
         text = json.dumps(document, ensure_ascii=False) if self.as_json else f"watchword: {errors.one_line(line)}"
         print(text, file=sys.stderr)
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at standard output, and not a file or a program."""
+    return sys.stdout.isatty()
 
 
 def moment(at_ms: int) -> str:

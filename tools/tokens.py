@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tools.output import ExitCode, moment
+from tools.output import ExitCode, is_terminal, moment
 from tools.prompt import read_secret, secret_argument
 from tools.session import Session, command, group
 from watchword.errors import InvalidArgument
@@ -137,11 +137,6 @@ async def add(
         if pending:
             session.output.note(f"it accepts nothing until: watchword token confirm {added.token_id} CODE")
     return ExitCode.OK
-
-
-def is_terminal() -> bool:
-    """Whether a phone can be held before what is printed; a file or a pipe gets the URI only."""
-    return sys.stdout.isatty()
 
 
 def print_qr_code(uri: str) -> None:

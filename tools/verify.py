@@ -60,7 +60,8 @@ async def verify(
         async with session.client(endpoint=endpoint, timeout_s=timeout_s) as client:
             verification = await client.verify(user, code, application=APPLICATION, request_id=request_id)
     except errors.Unavailable as error:
-        error.advice += f"; it may have counted, so repeat it within a minute with --request-id {request_id}"
+        again = f"it may have counted, so repeat it within a minute with --request-id {request_id}"
+        error.advice = f"{error.advice}; {again}" if error.advice else again
         raise
     except (errors.NotFound, errors.AlreadyExists, errors.FailedPrecondition) as error:
         # An answer that Verify does not give: as an error of its own it would exit 1, which is for rejections.

@@ -155,7 +155,7 @@ _SHORT = 160
 
 def _short(message: str) -> str:
     """The end of gRPC's chain of causes, which is the cause."""
-    cause = message.rsplit("last error: ", 1)[-1]
+    cause = message.rsplit("last error: ", 1)[-1].rsplit("remote host: ", 1)[-1].removeprefix("UNKNOWN: ")
     return cause if len(cause) <= _SHORT else f"{cause[:_SHORT]}…"
 
 
