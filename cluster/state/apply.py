@@ -190,6 +190,8 @@ class State:
         """
         before = self._position
         assert index == before.index + 1, f"entry {index} comes after {before.index}"
+        assert 0 <= term < 2**63, f"entry {index} has no sensible term"
+        assert 0 <= stamp_ms < 2**63, f"entry {index} has no sensible stamp"
         groups = _unpacked(index, group_payloads)
         # The engine's stamps never fall; should one do so, time stands still here rather than going back.
         now_ms = max(stamp_ms, before.stamp_ms)
