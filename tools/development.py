@@ -189,7 +189,9 @@ class DevelopmentCluster:
                 process.kill()
                 codes.append(process.wait())
         if self._running:
-            self.exit_code = next((code if code > 0 else 1 for code in codes if code != EXIT_STOPPED), EXIT_STOPPED)
+            # A node that was still on its way up has nothing to put in order, and ends by the signal itself.
+            failed = [code for code in codes if code not in {EXIT_STOPPED, -signal.SIGTERM}]
+            self.exit_code = abs(failed[0]) if failed else EXIT_STOPPED
 
 
 def program() -> str:
