@@ -74,7 +74,7 @@ class Consensus:
             hand_over=self._hand_over,
             monotonic=clock.monotonic,
             random_bytes=random.randbytes,
-            call_soon=self._loop.call_soon,
+            call_soon=lambda call: self._loop.call_soon(self._guarded, call),
         )
         self.replica: Replica[Result] = Replica(
             opened.state, on_results=self.proposer.applied, on_newer_command=self._newer_command
@@ -207,7 +207,7 @@ class Consensus:
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._options.raft.tick_ms / 1000, self._tick)
-        self.proposer.tick()
+        self._guarded(self.proposer.tick)
         self._turn()
 
     def _guarded(self, call: Callable[[], None]) -> None:
@@ -257,7 +257,7 @@ class Consensus:
 
     def _take_state(self, state: State) -> None:
         self.replica.replace(state)
-        self._loop.call_soon(self.proposer.snapshot_installed)
+        self._loop.call_soon(self._guarded, self.proposer.snapshot_installed)
 
     def write_data_file(self) -> bool:
         """Begin to write the state out, if it has moved since the last time. False: nothing was begun."""

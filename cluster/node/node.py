@@ -129,6 +129,7 @@ class Node:
         self._options = configuration.options
         self._opened = prepared.opened
         self._clock = prepared.clock
+        self._clock_trusted = True
         self._tls = prepared.tls
         self._log = log
         self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -177,6 +178,8 @@ class Node:
         self._consensus.start(peers)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._watch_health()), loop.create_task(self._look_after())]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
         self._log.info(
             "started",
             member=self._opened.member_id,
@@ -211,6 +214,11 @@ class Node:
             await self._set_serving(serving=self._views.is_ready())
             await asyncio.sleep(HEALTH_INTERVAL_S)
 
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """They end by being cancelled, or by a defect, which stops the node: nobody else would notice."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._consensus.fail(error)
+
     async def _set_serving(self, *, serving: bool) -> None:
         assert self._health is not None, "the health service is made at the start"
         if serving != self._views.serving:
@@ -231,12 +239,17 @@ class Node:
             self._check_clock()
 
     def _check_clock(self) -> None:
-        trusted = self._clock.trusted()
-        if not trusted:
-            self._log.warning("clock_jumped", way_out="set this machine's clock right; it is then believed again")
+        """Say when the clock jumps, and believe it again once a majority agrees with it."""
         status = self._consensus.engine.status()
+        trusted = self._clock.trusted()
+        if self._clock_trusted and not trusted:
+            way_out = "set it right; it is believed again once it agrees with a majority"
+            if not status.peers:
+                way_out = "set it right, then start this node again with --accept-clock"
+            self._log.warning("clock_jumped", way_out=way_out)
         if self._clock.agree([peer.clock_offset_ms for peer in status.peers], len(status.peers) + 1):
             self._log.warning("clock_agrees_again")
+        self._clock_trusted = self._clock.trusted()
 
     def _failed(self, error: Exception) -> None:
         """Storage or consensus said no: this is the last line."""

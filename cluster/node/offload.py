@@ -35,13 +35,10 @@ class WorkerThread:
                 self._loop.call_soon_threadsafe(settle, future)
 
         def settle(future: Future[T]) -> None:
-            error = future.exception()
-            if error is None:
+            try:
                 then(future.result())
-            elif isinstance(error, Exception):
+            except Exception as error:  # noqa: BLE001 - what goes wrong with a result is as bad as no result
                 failed(error)
-            else:
-                raise error
 
         self._executor.submit(work).add_done_callback(back)
 
