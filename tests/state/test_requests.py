@@ -199,6 +199,14 @@ def test_above_half_a_client_has_its_share_of_the_bound() -> None:
     assert driver.state.requests_remembered == BOUND
 
 
+def test_a_share_is_of_the_clients_and_requests_of_the_window() -> None:
+    driver = crowd(OTHERS)
+    assert ask(driver, OTHERS[0], 450) + ask(driver, OTHERS[1], 10) == [Code.OK] * 460
+    driver.pass_time(66)
+    assert ask(driver, OTHERS[2], 1) == [Code.OK]
+    assert ask(driver, OTHERS[0], 510) == [Code.OK] * 500 + [Code.RESOURCE_EXHAUSTED] * 10
+
+
 def test_what_was_refused_for_want_of_room_can_be_asked_again() -> None:
     driver = crowd([FRONTEND])
     ask(driver, FRONTEND, BOUND)
