@@ -30,6 +30,7 @@ class Agreement:
         self._members = members
         self._own: OrderedDict[int, bytes] = OrderedDict()
         self._theirs: OrderedDict[int, dict[str, bytes]] = OrderedDict()
+        self._announcements = 0
         self.disputed_index: int | None = None
 
     def applied(self, index: int, digest: bytes) -> Verdict:
@@ -40,6 +41,8 @@ class Agreement:
         while len(self._own) > CHECKPOINTS_KEPT:
             oldest, _ = self._own.popitem(last=False)
             self._theirs.pop(oldest, None)
+            if oldest == self.disputed_index:
+                self.disputed_index = None
         return self._judge(index)
 
     def heard(self, member: str, index: int, digest: bytes) -> Verdict:
@@ -54,8 +57,12 @@ class Agreement:
         return self._judge(index)
 
     def announcement(self) -> tuple[int, bytes] | None:
-        """What to tell peers: the disputed index, else the newest checkpoint."""
-        if self.disputed_index is not None and self.disputed_index in self._own:
+        """What to tell peers: the disputed index, and every third time, or without one, the newest checkpoint.
+
+        Every third, so that a difference that is settled (its minority has left) hides no other.
+        """
+        self._announcements += 1
+        if self.disputed_index is not None and self.disputed_index in self._own and self._announcements % 3:
             return self.disputed_index, self._own[self.disputed_index]
         if not self._own:
             return None

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.raft import entries
-from cluster.raft.agreement import Agreement, Verdict
+from cluster.raft.digests import Digests
 from cluster.raft.messages import Group
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.settings import RaftSettings
 from datastore.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Where the state machine stands when the engine is made: the data file's entry."""
+
+    index: int
+    stamp_ms: int
+    running_digest: bytes
 
 
 class StateMachine(Protocol):
@@ -25,21 +35,18 @@ class Applier:
         self,
         journal: Journal,
         state_machine: StateMachine,
-        agreement: Agreement,
-        stamp_ms: int,
-        running_digest: bytes,
+        digests: Digests,
+        applied: Applied,
         settings: RaftSettings,
         monotonic: Callable[[], float],
-        judge: Callable[[Verdict, int, str], None],
     ) -> None:
         self._journal = journal
         self._state_machine = state_machine
-        self._agreement = agreement
-        self.stamp_ms = stamp_ms
-        self.running_digest = running_digest
+        self._digests = digests
+        self.stamp_ms = applied.stamp_ms
+        self.running_digest = applied.running_digest
         self._settings = settings
         self._monotonic = monotonic
-        self._judge = judge
         self._announced = 0
         self.core: Core  # set by the engine, which the core needs first
         self.busy = False
@@ -70,4 +77,4 @@ class Applier:
         if envelope.stamp_ms is not None:
             self.stamp_ms = envelope.stamp_ms
         self.running_digest = self._state_machine.apply(index, entry.term, self.stamp_ms, envelope.groups)
-        self._judge(self._agreement.applied(index, self.running_digest), index, "")
+        self._digests.applied(index, self.running_digest)

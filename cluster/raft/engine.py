@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.raft.acquaintance import Acquaintance
-from cluster.raft.agreement import Agreement, Verdict
-from cluster.raft.applying import Applier, StateMachine
+from cluster.raft.applying import Applied, Applier, StateMachine
+from cluster.raft.digests import Digests
 from cluster.raft.elections import Elections
-from cluster.raft.errors import Diverged, FrameRefused, RolledBack, SafetyViolation
+from cluster.raft.errors import FrameRefused, RolledBack, SafetyViolation
 from cluster.raft.follower import Follower
 from cluster.raft.log import EngineLog
 from cluster.raft.messages import (
@@ -30,6 +29,7 @@ from cluster.raft.messages import (
     HandOverRefused,
     Heartbeat,
     HeartbeatReply,
+    Notice,
     Outdated,
     PreVote,
     PreVoteRequest,
@@ -46,10 +46,10 @@ from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.replication import Replication
 from cluster.raft.settings import RaftSettings
 from cluster.raft.snapshot_transfer import SnapshotMeta, SnapshotReceiver, Snapshots, SnapshotSender
+from cluster.raft.standing import Standing
 from cluster.raft.status import EngineStatus, PeerStatus
-from cluster.raft.timestamps import Reading, majority_offset_ms
+from cluster.raft.timestamps import Reading
 from cluster.raft.transfer import Transfer
-from cluster.raft.votes import majority
 from cluster.raft.wire import Clock, Outbound, Sender, Wire
 from datastore.journal import Journal
 
@@ -71,15 +71,6 @@ __all__ = [
 class Random(Protocol):
     def random(self) -> float: ...
     def randbytes(self, n: int, /) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """Where the state machine stands when the engine is made: the data file's entry."""
-
-    index: int
-    stamp_ms: int
-    running_digest: bytes
 
 
 class Engine:
@@ -125,13 +116,12 @@ class Engine:
         self._readings: dict[str, Reading] = {}
         self._acquaintances = {peer: Acquaintance() for peer in self.peers}
         self._refused_at: dict[str, float] = {}
-        self._announced_at: dict[str, float] = {}
-        self._agreement = Agreement(len(self.peers) + 1)
+        self._digests = Digests(self.peers, settings.digest_interval, clock.monotonic, log_event)
         self._leader: str | None = None
         self._connected: set[str] = set()
         self._session = random.randbytes(8)
         sender = Sender(incarnation, member_id, self._session, journal.current_term, journal.last_index)
-        self._wire = Wire(sender, journal, self._log, clock, outbound, self._digest_for)
+        self._wire = Wire(sender, journal, self._log, clock, outbound, self._digests.for_frame)
         self._elections = Elections(self.peers, journal, self._wire, settings, clock.monotonic, random.random)
         self._follower = Follower(journal, self._wire, clock, self._elections, log_event)
         self._sender = SnapshotSender(self._wire, snapshots, settings, clock.monotonic)
@@ -145,15 +135,14 @@ class Engine:
         self._applier = Applier(
             journal,
             state_machine,
-            self._agreement,
-            applied.stamp_ms,
-            applied.running_digest,
+            self._digests,
+            applied,
             settings,
             clock.monotonic,
-            self._judge,
         )
         self._transfer = Transfer(self.peers, journal, self._replication, self._proposals, settings, clock.monotonic)
         self._core = self._make_core(applied.index)
+        self._standing = self._make_standing()
 
     def _make_core(self, applied_index: int) -> Core:
         core = Core(
@@ -178,6 +167,23 @@ class Engine:
         ):
             part.core = core
         return core
+
+    def _make_standing(self) -> Standing:
+        return Standing(
+            self.member_id,
+            self.peers,
+            self._connected,
+            self._readings,
+            self._core,
+            self._journal,
+            self._clock,
+            self._elections,
+            self._follower,
+            self._replication,
+            self._applier,
+            self._digests,
+            self.settings,
+        )
 
     # -- called by the node ------------------------------------------------------------------------------------------
     @property
@@ -226,6 +232,8 @@ class Engine:
                 self._transfer.start(self._proposals.hand_leadership_to)
                 self._proposals.hand_leadership_to = None
             self._transfer.tick()
+            for peer in self._digests.to_be_told():
+                self._wire.post(peer, Notice())
             self._tell_leader()
 
     def synced(self) -> None:
@@ -266,29 +274,10 @@ class Engine:
 
     def clock_offset_ms(self) -> int | None:
         """How far the wall clock is ahead of the median of a majority's; None while too few peers are heard."""
-        return majority_offset_ms(self._clock.wall_ms(), self._readings, len(self.peers) + 1, self._clock.monotonic())
+        return self._standing.clock_offset_ms()
 
     def status(self) -> EngineStatus:
-        core, now = self._core, self._clock.monotonic()
-        digest = self._applier.running_digest
-        committed = min(core.commit_index, self._journal.synced_index)
-        return EngineStatus(
-            member_id=self.member_id,
-            role="leader" if core.is_leader else "candidate" if core.is_candidate else "follower",
-            term=core.term,
-            leader=core.leader,
-            commit_index=max(committed, core.applied_index),
-            applied_index=core.applied_index,
-            last_index=self._journal.last_index,
-            synced_index=self._journal.synced_index,
-            quorum=self._has_quorum(now),
-            caught_up=self._is_caught_up(),
-            digest=digest,
-            digest_index=core.applied_index,
-            disputed_index=self._agreement.disputed_index,
-            clock_offset_ms=self.clock_offset_ms(),
-            peers=tuple(self._peer_status(peer, now) for peer in self.peers),
-        )
+        return self._standing.status()
 
     # -- asked by the engine's core (see pysyncobj_patches.Seams) ----------------------------------------------------
     def monotonic(self) -> float:
@@ -337,7 +326,7 @@ class Engine:
             return False
         self._readings[member_id] = Reading(frame.wall_ms, self._clock.monotonic())
         if frame.digest is not None:
-            self._judge(self._agreement.heard(member_id, *frame.digest), frame.digest[0], member_id)
+            self._digests.heard(member_id, *frame.digest)
         return True
 
     def _refuse(self, member_id: str, session: bytes) -> None:
@@ -361,8 +350,7 @@ class Engine:
             case HandOver(groups):
                 self._proposals.offer(peer, [Group(*group) for group in groups])
             case HandOverRefused(group_ids, _):
-                for group_id in group_ids:
-                    self._proposals.refused(group_id)
+                self._proposals.on_refused(group_ids)
             case VoteRequest() as request:
                 self._elections.on_vote_request(peer, term, request)
             case Vote():
@@ -379,6 +367,8 @@ class Engine:
                 self._receiver.on_chunk(peer, term, chunk)
             case SnapshotReply(name, offset):
                 self._replication.on_snapshot_reply(peer, term, name, offset)
+            case Notice():
+                pass
             case Refused(session):
                 # One that is meant for an earlier process of this member, whose last frame came late, is not for us.
                 if session == self._session:
@@ -391,23 +381,9 @@ class Engine:
         yield
 
     def _snapshot_installed(self, meta: SnapshotMeta) -> None:
-        self._agreement.forget()
+        self._digests.forget()
         self._applier.snapshot_installed(meta.stamp_ms, meta.running_digest)
         self._log_event("snapshot_installed", index=meta.index, term=meta.term)
-
-    def _digest_for(self, peer: str) -> tuple[int, bytes] | None:
-        now = self._clock.monotonic()
-        if now - self._announced_at.get(peer, -math.inf) < self.settings.digest_interval:
-            return None
-        self._announced_at[peer] = now
-        return self._agreement.announcement()
-
-    def _judge(self, verdict: Verdict, index: int, peer: str) -> None:
-        if verdict is Verdict.MINORITY:
-            self._log_event("state_diverged", index=index, peer=peer)
-            raise Diverged(index)
-        if verdict is Verdict.DIFFERENT:
-            self._log_event("digests_differ", index=index, peer=peer)
 
     def _tell_leader(self) -> None:
         if not self._core.is_leader:
@@ -416,34 +392,3 @@ class Engine:
         if leader != self._leader:
             self._leader = leader
             self.on_leader_changed(leader)
-
-    def _has_quorum(self, now: float) -> bool:
-        if not self._core.is_leader:
-            return self._core.leader is not None and self._elections.leader_is_live()
-        heard = sum(
-            1
-            for progress in self._replication.progress.values()
-            if 0 <= now - progress.heard < self.settings.election_timeout_max
-        )
-        return heard + 1 >= majority(len(self.peers) + 1)
-
-    def _is_caught_up(self) -> bool:
-        if self._core.is_leader:
-            opening = self._core.opening_index
-            return opening is not None and self._core.applied_index >= opening
-        if self._core.leader is None:
-            return False
-        # Two entries may be on their way to an idle follower's disk at any time.
-        return self._core.applied_index + 64 >= self._follower.leader_commit_index
-
-    def _peer_status(self, peer: str, now: float) -> PeerStatus:
-        progress = self._replication.progress.get(peer) if self._core.is_leader else None
-        reading = self._readings.get(peer)
-        fresh = reading is not None and now - reading.at <= self.settings.election_timeout_max
-        offset = reading.estimate_ms(now) - self._clock.wall_ms() if reading is not None and fresh else None
-        return PeerStatus(
-            member_id=peer,
-            connected=peer in self._connected,
-            match_index=progress.match if progress is not None else None,
-            clock_offset_ms=offset,
-        )

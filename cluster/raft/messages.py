@@ -151,6 +151,11 @@ class Refused:
     session: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Says only what its envelope says: a digest about which members differ."""
+
+
 Body = (
     Append
     | AppendReply
@@ -167,6 +172,7 @@ Body = (
     | SnapshotChunk
     | SnapshotReply
     | Refused
+    | Notice
 )
 
 REFUSALS: Final = ("not leader", "full", "clock", "too large")
@@ -187,6 +193,7 @@ _KINDS: Final[tuple[type[Body], ...]] = (
     SnapshotChunk,
     SnapshotReply,
     Refused,
+    Notice,
 )
 _NUMBER_OF_KIND: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _FIELDS: Final = {kind: tuple((field.name, str(field.type)) for field in fields(kind)) for kind in _KINDS}

@@ -76,9 +76,8 @@ class Progress:
         self.sent = -math.inf
 
     def installing(self, index: int) -> None:
+        self._probe(index + 1)
         self.mode = Mode.SNAPSHOT
-        self.next = index + 1
-        self.waiting = False
 
     def installed_or_given_up(self, last_index: int) -> None:
         self._probe(min(self.next, last_index + 1))

@@ -59,6 +59,11 @@ class Proposals:
             return "full"
         return None
 
+    def on_refused(self, group_ids: Sequence[bytes]) -> None:
+        """The leader has not taken these groups of this node's."""
+        for group_id in group_ids:
+            self.refused(group_id)
+
     def propose(self) -> None:
         """Makes entries of what waits, as long as few enough are under way."""
         if not self._waiting:

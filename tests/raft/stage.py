@@ -263,6 +263,11 @@ class Actor:
         self.journal = Journal.open(
             self.files, DIRECTORY, IDENTITY, self.stage.keys, self.random.randbytes, self.stage.limits
         )
+        at = self.machine.log[-1] if self.machine.log else None
+        if at is not None and self.journal.term_at(at.index) != at.term:
+            # A snapshot was published, and the power went before the journal was begun anew behind it.
+            self.journal.install(at.index, at.term)
+            self.journal.sync()
         self.engine = self._make_engine()
         self.connect()
 
