@@ -20,6 +20,7 @@ from datastore.errors import Damaged, NotFound
 from datastore.files import Files
 from datastore.journal import Journal
 from datastore.keys import KeyEncryptionKey, KeyRing
+from datastore.segment import DEFAULT_LIMITS, JournalLimits
 
 Random = Callable[[int], bytes]
 
@@ -58,7 +59,14 @@ class OpenedNode:
         return reads.members(self.state)
 
 
-def open_node(files: Files, directory: Path, kek: KeyEncryptionKey, random: Random, keep: int) -> OpenedNode:
+def open_node(
+    files: Files,
+    directory: Path,
+    kek: KeyEncryptionKey,
+    random: Random,
+    keep: int,
+    limits: JournalLimits = DEFAULT_LIMITS,
+) -> OpenedNode:
     """Read, verify and reconcile everything.
 
     Raises:
@@ -71,7 +79,7 @@ def open_node(files: Files, directory: Path, kek: KeyEncryptionKey, random: Rand
     opening_keys = KeyRing.generate(kek, random)
     state, data_file, reader = _load_current(files, generations, opening_keys)
     keys = KeyRing(kek, reader.data_key)
-    journal = Journal.open(files, journal_directory(directory), reader.identity, keys, random)
+    journal = Journal.open(files, journal_directory(directory), reader.identity, keys, random, limits)
     opened = OpenedNode(directory, reader.identity, keys, generations, data_file, state, journal)
     try:
         opened = _finish_installation(files, opened)

@@ -49,12 +49,12 @@ class Checks:
             if truth.digest != applied.digest:
                 raise Violation(f"{machine.name} has another digest at index {index}")
             return
-        if self.log and index - 1 not in self.log:
+        if index - 1 not in self.log:
             raise Violation(f"{machine.name} applied index {index}, which nobody had reached")
         self.log[index] = applied
         self._is_durable(index, applied.term)
-        before = self.log.get(index - 1)
-        if before is not None and (applied.stamp_ms < before.stamp_ms or applied.term < before.term):
+        before = self.log[index - 1]
+        if applied.stamp_ms < before.stamp_ms or applied.term < before.term:
             raise Violation(f"time or term went back at index {index}")
         if applied.stamp_ms > true_ms(self._world) + STAMP_AHEAD_MS_MAX:
             raise Violation(f"a stamp from the future was committed at index {index}")
@@ -65,7 +65,7 @@ class Checks:
         truth = self.log.get(index)
         if truth is not None and truth.digest != digest:
             raise Violation(f"{machine.name} stands on another state at index {index}")
-        if truth is None and self.log:
+        if truth is None:
             raise Violation(f"{machine.name} stands on index {index}, which nobody applied")
 
     def moved(self, machine: "Machine") -> None:

@@ -3,7 +3,7 @@
 from cluster.raft.errors import FrameRefused
 from cluster.raft.messages import decode
 from cluster.state.records import Settings
-from tests.simulation.checks import Checks
+from tests.simulation.checks import Applied, Checks
 from tests.simulation.faults import Odds
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
@@ -28,7 +28,9 @@ class Cluster:
         self.network = Network(world, odds, describe)
         founding = Founding(world.random("founding"), odds, settings)
         self.machines: list[Machine] = []
+        at = founding.state.position
         self.checks = Checks(world, self.machines)
+        self.checks.log[at.index] = Applied(at.term, at.stamp_ms, (), at.running_digest)
         for name in founding.member_ids:
             machine = Machine(name, world, odds, self.network, self.checks, founding)
             self.machines.append(machine)

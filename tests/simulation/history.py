@@ -3,6 +3,7 @@
 What is checked while it runs stands in `checks` and `ledger`; what must hold at the end stands here.
 """
 
+import traceback
 from dataclasses import dataclass, field
 
 from cluster.state.records import Settings
@@ -14,13 +15,13 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.workload import Workload
 from tests.simulation.world import Violation, World
 
-FAULTY_S = (5.0, 40.0)
-SETTLE_S = 12.0  # after the faults: elections, reconnections, back-offs, snapshots
-CALM_S = 6.0  # of work that must be answered
+FAULTY_S = (4.0, 30.0)
+SETTLE_S = 8.0  # after the faults: elections, reconnections, back-offs, snapshots
+CALM_S = 2.0  # of work that must be answered
 ANSWER_S = 3.0  # how long an answer may take in a calm cluster
-REST_S = 8.0  # until all that was asked is answered and applied everywhere
+REST_S = 4.0  # until all that was asked is answered and applied everywhere
 
-SETTINGS = Settings(lockout_window_ms=8_000, lockout_duration_ms=4_000)
+SETTINGS = Settings(lockout_window_ms=8_000, lockout_duration_ms=4_000, resync_positions=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,10 @@ class Outcome:
 class History:
     """Everything that one seed brings into being."""
 
-    def __init__(self, seed: int, *, nodes: int | None = None) -> None:
+    def __init__(self, seed: int, *, nodes: int | None = None, severity: float | None = None) -> None:
         self.world = World(seed)
         random = self.world.random("odds")
-        self.odds = draw(random, nodes)
+        self.odds = draw(random, nodes, severity)
         self._faulty_s = random.uniform(*FAULTY_S)
         self.ledger = Ledger(SETTINGS)
         self.cluster = Cluster(self.world, self.odds, SETTINGS)
@@ -108,13 +109,18 @@ class History:
         return [call for client in self.clients for call in client.calls]
 
 
-def run_seed(seed: int, *, nodes: int | None = None) -> Outcome:
+def run_seed(seed: int, *, nodes: int | None = None, severity: float | None = None) -> Outcome:
     """One history from its seed; a violation is in the outcome."""
-    history = History(seed, nodes=nodes)
+    history = History(seed, nodes=nodes, severity=severity)
     world, failure, trace = history.world, None, ""
     try:
         history.run()
     except Violation as violation:
         failure, trace = str(violation), world.trimmed_trace()
+        if violation.__cause__ is not None:
+            trace += "\n\n" + "".join(traceback.format_exception(violation.__cause__))
+    except Exception as error:  # noqa: BLE001 (a defect of the simulator must name its seed, too)
+        failure = f"the simulator raised {type(error).__name__}: {error}"
+        trace = world.trimmed_trace() + "\n\n" + traceback.format_exc()
     counts = {**world.counts, "accepted": history.ledger.accepted, "remembered": history.ledger.remembered}
     return Outcome(seed, world.steps, dict(sorted(counts.items())), world.trace_hash, history.odds, failure, trace)

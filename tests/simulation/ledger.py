@@ -26,7 +26,7 @@ from tests.simulation.clients import Answer, Call, answer_of
 from tests.simulation.world import Violation
 
 COUNTED = {Reason.WRONG, Reason.REPLAYED, Reason.TOO_OLD}
-DRIFT_SEARCHED = 1_200  # steps: as far as a resynchronisation can move a token's clock
+DRIFT_SEARCHED = 150  # steps: as far as a resynchronisation can move a token's clock, and more
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from tests.simulation.checks import Checks
 from tests.simulation.clocks import SimulatedClock
 from tests.simulation.faults import DOWN_S, SLOW_SYNC_S_MAX, Odds
 from tests.simulation.memory_files import MemoryFiles
-from tests.simulation.process import Founding, Process
+from tests.simulation.process import Process
+from tests.simulation.storage import Founding
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ CLOCK_CHECK_S = 1.0
 BUSY_S = 0.0002
 
 
-class PowerCut(Exception):
+class PowerCut(BaseException):  # no handler of the node may take it for a failure of its own
     """Raised by the disk in the middle of an operation's sequence: the machine is gone before that operation."""
 
 

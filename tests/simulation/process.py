@@ -1,31 +1,32 @@
 """One run of the node's program on a simulated machine: the real engine, journal, replica and proposer, wired."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
 from cluster.node.proposer import Proposer, ProposerLimits, Unavailable
 from cluster.node.replica import Replica
+from cluster.node.snapshots import DataFiles
+from cluster.node.syncing import JournalSyncing
 from cluster.raft.engine import Applied as AppliedPosition
-from cluster.raft.engine import Engine, RaftSettings
+from cluster.raft.engine import Engine, Group, RaftSettings
 from cluster.state.apply import State
 from cluster.state.codec import pack_group
 from cluster.state.errors import NewerCommand
 from cluster.state.results import Result
-from datastore.datafile import Position
-from datastore.journal import Journal, PendingSync
+from datastore.journal import Journal
 from tests.simulation.observed import ObservedState
-from tests.simulation.storage import Founding, SnapshotShelf, open_node
+from tests.simulation.storage import Worker, open_again
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
-__all__ = ["Founding", "Process"]
-
 SETTINGS = RaftSettings(snapshot_chunk_bytes=2_000)
 LIMITS = ProposerLimits(queue_commands_max=200)
-SYNC_AT_END = 0.5  # how often a sync's I/O happens at the end of its time, and not at the beginning
+FILE_S = (0.0005, 0.05)  # one piece of work on data files
 
 
 class Process:
@@ -35,15 +36,14 @@ class Process:
         self._machine = machine
         self._names, self._member_ids = machine.founding.names, machine.founding.member_ids
         self._soon: list[Callable[[], None]] = []
-        self._syncing = False
-        self._tick_due = False
-        opened = open_node(machine)
+        self._turn_due = False
+        opened = open_again(machine)
         self.journal: Journal = opened.journal
         self.node_clock = NodeClock(machine.clock.monotonic, machine.clock.wall_ms)
         self.proposer: Proposer[Result] = Proposer(
             limits=LIMITS,
             pack=pack_group,
-            hand_over=lambda group: self.engine.hand_over(group),  # noqa: PLW0108 (the engine is made below)
+            hand_over=self._hand_over,
             monotonic=machine.clock.monotonic,
             random_bytes=machine.random.randbytes,
             call_soon=self._soon.append,
@@ -52,24 +52,42 @@ class Process:
         self.replica: Replica[Result] = Replica(
             self.state, on_results=self.proposer.applied, on_newer_command=_newer_command
         )
-        self.shelf = SnapshotShelf(machine, self, opened)
-        machine.checks.installed(machine, opened.position.index, opened.position.running_digest)
+        self.syncing = JournalSyncing(
+            self.journal, Worker(machine, self, machine.sync_delay_s), self._synced, _fail_stop
+        )
+        self.data_files = DataFiles(
+            files=machine.files,
+            opened=opened,
+            worker=Worker(machine, self, lambda: machine.random.uniform(*FILE_S)),
+            written=lambda: self.journal.written,
+            random=machine.random.randbytes,
+            wall_ms=machine.clock.wall_ms,
+            take_state=self._take_state,
+            on_published=self._data_file_published,
+            on_failure=_fail_stop,
+            log=cast("FilteringBoundLogger", TraceLog(machine)),
+            pause=lambda seconds: None,
+        )
+        at = opened.state.position
+        machine.checks.installed(machine, at.index, at.running_digest)
         self.engine = Engine(
             member_id=self._member_ids[machine.name],
             members=list(self._names),
             incarnation=machine.founding.identity.incarnation_id,
             journal=self.journal,
             state_machine=self.replica,
-            applied=AppliedPosition(opened.position.index, opened.position.stamp_ms, opened.position.running_digest),
+            applied=AppliedPosition(at.index, at.stamp_ms, at.running_digest),
             clock=self.node_clock,
             random=machine.random,
             outbound=self,
-            snapshots=self.shelf,
+            snapshots=self.data_files,
             settings=SETTINGS,
-            log_event=lambda name, **fields: machine.world.note("log", machine.name, name, sorted(fields.items())),
+            log_event=TraceLog(machine).warning,
         )
         self.engine.on_leader_changed = self.proposer.leader_changed
         self.engine.on_group_refused = self.proposer.refused
+
+        self._compact()
 
     # -- called by the machine ---------------------------------------------------------------------------------------
     def connected(self, peer: str) -> None:
@@ -80,7 +98,7 @@ class Process:
 
     def receive(self, peer: str, frame: bytes) -> None:
         self.engine.receive(self._member_ids[peer], frame)
-        self._tick_soon()
+        self._turn_soon()
 
     def submit(
         self, packed: bytes, cost: int, within_s: float, resolve: Callable[[Result | Unavailable], None]
@@ -88,35 +106,24 @@ class Process:
         self.proposer.submit(packed, cost, self._machine.clock.monotonic() + within_s, resolve)
 
     def tick(self) -> None:
-        self._tick_due = False
-        self.engine.tick()
         self.proposer.tick()
+        self._turn()
 
     def check_clock(self) -> None:
         """As the node does once a second."""
         status = self.engine.status()
         self.node_clock.agree([peer.clock_offset_ms for peer in status.peers], len(status.peers) + 1)
 
-    def stand_on(self, state: State, position: Position) -> None:
-        """A snapshot takes the place of the state."""
-        self.state = ObservedState(state, self._machine)
-        self.replica.replace(self.state)
-        self._machine.world.counts["installs"] += 1
-        self._machine.checks.installed(self._machine, position.index, position.running_digest)
-        self.proposer.snapshot_installed()
-
     def transfer_leadership(self) -> None:
         self.engine.transfer_leadership()
 
     def settle(self) -> None:
-        """What follows each step: calls asked for soon, the next sync, a snapshot that is due."""
+        """What follows each step: what was called for soon, and a data file that is due."""
         while self._soon:
             self._soon.pop(0)()
-        self.shelf.snapshot_if_due()
-        if self.engine.busy:
-            self._tick_soon()
-        if not self._syncing and self.engine.wants_sync():
-            self._begin_sync()
+        due_index = self.data_files.current.position.index + self._machine.odds.snapshot_entries
+        if self.state.now.position.index >= due_index and not self.data_files.busy:
+            self.data_files.write(self.state.now.snapshot())
 
     def leading_term(self) -> int | None:
         core = self.engine._core
@@ -126,33 +133,69 @@ class Process:
     def send(self, member_id: str, frame: bytes) -> None:
         self._machine.network.send(self._machine.name, self._names[member_id], frame)
 
-    # -- inside ------------------------------------------------------------------------------------------------------
-    def _tick_soon(self) -> None:
-        if not self._tick_due:
-            self._tick_due = True
-            self._machine.later(self, 0.0, self._soon_tick)
+    # -- inside, as in the node's own loop (cluster.node.consensus) --------------------------------------------------
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._machine.later(self, 0.0, self._turn)
 
-    def _soon_tick(self) -> None:
-        if self._tick_due:
-            self.tick()
+    def _turn(self) -> None:
+        self._turn_due = False
+        self.engine.tick()
+        if self.engine.wants_sync():
+            self.syncing.begin()
+        if self.engine.busy:
+            self._turn_soon()
 
-    def _begin_sync(self) -> None:
-        """The I/O happens at the beginning or at the end of the time it takes; it counts at the end only."""
-        pending = self.journal.begin_sync()
-        if pending is None:
-            return
-        self._syncing = True
-        if self._machine.random.random() >= SYNC_AT_END:
-            pending.run()
-        self._machine.later(self, self._machine.sync_delay_s(), self._end_sync, pending)
+    def _hand_over(self, group: Group) -> bool:
+        taken = self.engine.hand_over(group)
+        self._turn_soon()
+        return taken
 
-    def _end_sync(self, pending: PendingSync) -> None:
-        if not pending.done:
-            pending.run()
-        self._syncing = False
-        self.journal.end_sync(pending)
+    def _synced(self) -> None:
         self.engine.synced()
-        self._tick_soon()
+        self.data_files.journal_synced(self.journal.synced)
+        self._turn()
+
+    def _take_state(self, state: State) -> None:
+        self.state = ObservedState(state, self._machine)
+        self.replica.replace(self.state)
+        self._machine.world.counts["installs"] += 1
+        self._machine.checks.installed(self._machine, state.position.index, state.running_digest)
+        self._soon.append(self.proposer.snapshot_installed)
+
+    def _data_file_published(self, oldest_index: int) -> None:
+        self._machine.world.counts["data files"] += 1
+        self._compact()
+        self.journal.remove_segments(oldest_index)
+
+    def _compact(self) -> None:
+        excess = self.journal.tail_bytes - self._machine.odds.tail_bytes
+        index = self.journal.base_index
+        while excess > 0 and index < self.data_files.current.position.index:
+            index += 1
+            entry = self.journal.entry(index)
+            assert entry is not None, "entries above the base are held"
+            excess -= len(entry.data)
+        if index > self.journal.base_index:
+            self.journal.compact(index)
+
+
+class TraceLog:
+    """The node's log, into the trace."""
+
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+
+    def info(self, event: str, **fields: object) -> None:
+        self._machine.world.note("log", self._machine.name, event, sorted(fields.items()))
+
+    warning = info
+
+
+def _fail_stop(error: Exception) -> None:
+    """The machine sees it come out of this step, and ends the process."""
+    raise error
 
 
 def _newer_command(error: NewerCommand) -> None:

@@ -1,0 +1,184 @@
+"""The simulation can fail: each remedy that is taken out on purpose is noticed, with the right complaint.
+
+A mutant replaces one function. It must be caught within SEEDS_MAX histories of full severity.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cluster.node.proposer import Proposer
+from cluster.raft import follower
+from cluster.raft.elections import Elections
+from cluster.raft.log import EngineLog
+from cluster.raft.matching import Matched, Rejected
+from cluster.raft.proposals import Proposals
+from cluster.raft.replication import Replication
+from cluster.raft.snapshot_transfer import SnapshotReceiver
+from cluster.raft.votes import Ballot
+from cluster.raft.wire import Wire
+from cluster.state import authentication, tokens
+from cluster.state.requests import RequestMemory
+from cluster.state.results import Result
+from datastore.journal import JournalEntry, PendingSync
+from factors.lockout import Lockout
+from tests.simulation.history import run_seed
+from tests.simulation.memory_files import MemoryFile, MemoryFiles
+
+SEEDS_MAX = 25
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def acknowledge_before_the_sync(patch: pytest.MonkeyPatch) -> None:
+    post = Wire.post
+
+    def at_once(self: Wire, member: str, body: Any, *, claims: bool = False) -> None:
+        post(self, member, body)
+
+    patch.setattr(Wire, "post", at_once)
+
+
+def count_the_leaders_unsynced_self(patch: pytest.MonkeyPatch) -> None:
+    def from_memory(self: Replication, peer: str, *, alive_only: bool = False, heard: bool = True) -> None:
+        match = self.progress[peer].match
+        self.core.acknowledge(peer, None if alive_only or not match else match, heard=heard)
+
+    patch.setattr(Replication, "_tell_engine", from_memory)
+
+
+def vote_before_the_vote_is_on_disk(patch: pytest.MonkeyPatch) -> None:
+    def in_memory(self: EngineLog, term: int, voted_for: str | None) -> None:
+        journal = self._journal
+        journal.current_term, journal.voted_for = term, voted_for
+
+    patch.setattr(EngineLog, "setCurrentTerm", in_memory)
+
+
+def remove_a_tail_that_nobody_contradicted(patch: pytest.MonkeyPatch) -> None:
+    def untrimmed(
+        prev_index: int, prev_term: int, entries: list[JournalEntry], log: Any, commit_index: int
+    ) -> Rejected | Matched:
+        if log.term_at(prev_index) != prev_term:
+            return Rejected(commit_index + 1)
+        index = entries[-1].index if entries else prev_index
+        return Matched(index, prev_index, prev_term, tuple(entries))
+
+    patch.setattr(follower, "match", untrimmed)
+
+
+def believe_acknowledgements_of_other_terms(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Replication, "_is_current", lambda self, peer, term: self.core.is_leader and peer in self.progress)
+
+
+def count_a_vote_twice(patch: pytest.MonkeyPatch) -> None:
+    def on_vote(self: Elections, peer: str, term: int) -> None:
+        if self.core.is_candidate:
+            for _ in range(2):
+                self.core.deliver(peer, {"type": "response_vote", "term": self.core.term})
+
+    patch.setattr(Elections, "on_vote", on_vote)
+    patch.setattr(Ballot, "grant", lambda self, member, term: self.granted_by.add(member) or True)
+
+
+def install_a_snapshot_that_is_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SnapshotReceiver, "_has", lambda self, meta: False)
+
+
+def stamp_with_the_own_clock_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Proposals, "_stamp", lambda self: self._clock.wall_ms())
+
+
+def forget_request_ids(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RequestMemory, "find", lambda self, key, contents: None)
+
+
+def leave_the_counter_where_it_is(patch: pytest.MonkeyPatch) -> None:
+    used = tokens.used
+    patch.setattr(tokens, "used", lambda token, position, now_ms: replace(used(token, position, now_ms), counter=0))
+
+
+def leave_the_step_open(patch: pytest.MonkeyPatch) -> None:
+    used = tokens.used
+    patch.setattr(tokens, "used", lambda token, position, now_ms: replace(used(token, position, now_ms), last_step=-1))
+
+
+def count_a_failure_twice(patch: pytest.MonkeyPatch) -> None:
+    record = authentication.record_failure
+
+    def twice(lockout: Lockout, now_ms: int, policy: Any) -> Lockout:
+        return record(record(lockout, now_ms, policy), now_ms, policy)
+
+    patch.setattr(authentication, "record_failure", twice)
+
+
+def count_no_failures(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(authentication, "record_failure", lambda lockout, now_ms, policy: lockout)
+
+
+def call_a_sync_done_that_never_ran(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PendingSync, "run", lambda self: setattr(self, "done", True))
+
+
+def write_without_syncing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryFile, "sync", lambda self: None)
+
+
+def rename_without_syncing_the_directory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryFiles, "sync_directory", lambda self, path: None)
+
+
+def answer_any_group_that_waits(patch: pytest.MonkeyPatch) -> None:
+    applied = Proposer.applied
+
+    def careless(self: Proposer[Result], group_id: bytes, results: Sequence[Result]) -> None:
+        fitting = [name for name, group in self._groups.items() if len(group.commands) == len(results)]
+        applied(self, group_id if group_id in self._groups or not fitting else fitting[0], results)
+
+    patch.setattr(Proposer, "applied", careless)
+
+
+def give_up_a_group_after_one_hand_over(patch: pytest.MonkeyPatch) -> None:
+    give = Proposer._give
+
+    def once(self: Proposer[Result], group: Any, now: float) -> None:
+        give(self, group, now)
+        group.again_at = float("inf")
+
+    patch.setattr(Proposer, "_give", once)
+    patch.setattr(Proposer, "_give_all_again", lambda self: None)
+
+
+MUTANTS: dict[Patch, str] = {
+    acknowledge_before_the_sync: "disks",
+    count_the_leaders_unsynced_self: "disks",
+    vote_before_the_vote_is_on_disk: "lead in term|two leaders|applied another|logs of|rolled|SafetyViolation|term",
+    remove_a_tail_that_nobody_contradicted: "SafetyViolation|disks|committed",
+    believe_acknowledgements_of_other_terms: "another entry|disks|logs of|SafetyViolation",
+    count_a_vote_twice: "lead in term|two leaders|SafetyViolation",
+    install_a_snapshot_that_is_behind: "raised|another state|applied another|nobody",
+    stamp_with_the_own_clock_alone: "went back|future",
+    forget_request_ids: "at first, then|spent",
+    leave_the_counter_where_it_is: "spent",
+    leave_the_step_open: "spent",
+    count_a_failure_twice: "locked, and was told",
+    count_no_failures: "locked, and was told",
+    call_a_sync_done_that_never_ran: ".",
+    write_without_syncing: ".",
+    rename_without_syncing_the_directory: ".",
+    answer_any_group_that_waits: "the log says|then|not in the log",
+    give_up_a_group_after_one_hand_over: "no answer within",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_mutant_is_caught(mutant: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    for seed in range(SEEDS_MAX):
+        outcome = run_seed(seed, nodes=3, severity=1.0)
+        if outcome.failure is not None:
+            break
+    monkeypatch.undo()
+    assert outcome.failure is not None, "the mutant survived"
