@@ -227,6 +227,7 @@ class Engine:
         """Timers, commit, apply; every 10 to 20 ms, after frames and syncs, and again soon while `busy`."""
         with self._entered():
             self._core.step()
+            self._replication.step_down_from_a_dead_disk()
             self._proposals.propose()
             if self._proposals.hand_leadership_to is not None:
                 self._transfer.start(self._proposals.hand_leadership_to)

@@ -35,11 +35,13 @@ class Replication:
         self._connected: set[str] = set()
         self.core: Core  # set by the engine, which the core needs first
         self.progress: dict[str, Progress] = {}
+        self._unsynced_since: float | None = None
 
     def begin(self) -> None:
         """This node becomes leader; its no-op is the next thing in the log (paper, section 8)."""
         self.progress = {peer: Progress(self._journal.last_index + 1) for peer in self._peers}
         self._snapshots.forget_all()
+        self._unsynced_since = None
 
     def set_connected(self, peer: str, connected: bool) -> None:
         if connected:
@@ -143,8 +145,20 @@ class Replication:
             if self.progress[peer].mode is Mode.SNAPSHOT:
                 self._snapshots.on_reply(peer, name, offset)
 
+    def step_down_from_a_dead_disk(self) -> None:
+        """A leader whose disk neither fails nor ends a sync would go on sending heartbeats, and commit nothing."""
+        if not self.core.is_leader or not self._peers or self._journal.written == self._journal.synced:
+            self._unsynced_since = None
+            return
+        now = self._monotonic()
+        if self._unsynced_since is None:
+            self._unsynced_since = now
+        elif now - self._unsynced_since > self._settings.election_timeout_max:
+            self.core.step_down(self.core.term)
+
     def synced(self) -> None:
         """More of the own log is on disk, so more of the acknowledgements counts."""
+        self._unsynced_since = None
         if self.core.is_leader:
             for peer in self._peers:
                 if self.progress[peer].match:

@@ -201,6 +201,7 @@ class Actor:
         self.shelf = Shelf(self.machine, self.machine.packed())
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.refused: list[bytes] = []
+        self.disk_hangs = False  # no sync ends any more
         self.leaders: list[str | None] = []
         self.journal = Journal.create(
             self.files, DIRECTORY, IDENTITY, member(name), stage.keys, self.random.randbytes, *base, stage.limits
@@ -236,9 +237,12 @@ class Actor:
                 self.engine.connected(member(other))
 
     def sync(self) -> None:
-        if self.engine.wants_sync():
+        if self.wants_sync():
             self.journal.sync()
             self.engine.synced()
+
+    def wants_sync(self) -> bool:
+        return self.engine.wants_sync() and not self.disk_hangs
 
     def crash(self, *, power: bool = True) -> None:
         """Down and up again: what was not synced may be gone."""

@@ -130,7 +130,7 @@ class Stage:
         for _ in range(200):
             self.sync()
             self.tick(names)
-            if not self.deliver() and not any(actor.engine.wants_sync() for actor in self.actors.values()):
+            if not self.deliver() and not any(actor.wants_sync() for actor in self.actors.values()):
                 return
         raise AssertionError("the conversation never ends")
 

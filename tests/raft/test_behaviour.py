@@ -49,6 +49,23 @@ def test_after_the_leaders_death_another_takes_over_with_all_that_was_committed(
     assert [actor.machine.payloads for actor in stage.actors.values()] == [[b"x", b"y", b"z"]] * 3
 
 
+def test_a_leader_whose_disk_never_answers_makes_room() -> None:
+    stage = Stage("abc")
+    a = stage.elect("a")
+    a.disk_hangs = True
+    stage.propose("b", b"x")
+    stage.run(4.0)
+    assert not a.is_leader
+    leader = next(name for name in "bc" if stage[name].is_leader)
+    stage.network.clear()
+    stage.propose(leader, b"y")
+    stage.run(1.0)
+    assert stage[leader].machine.payloads[-1] == b"y"
+    a.disk_hangs = False
+    stage.run(1.0)
+    assert a.machine.payloads == stage[leader].machine.payloads
+
+
 def test_what_a_deposed_leader_alone_holds_is_taken_back() -> None:
     stage = Stage("abc")
     a = stage.elect("a")
