@@ -18,6 +18,7 @@ from cluster.state.authentication import Context
 from cluster.state.codec import Envelope
 from cluster.state.commands import PERMISSIONS, VERSION, Command, Kind
 from cluster.state.errors import DamagedState, NewerCommand, NewerState
+from cluster.state.pseudonyms import Pseudonyms
 from cluster.state.records import (
     REQUEST_ID_CHARACTERS_MAX,
     ClusterIdentity,
@@ -107,13 +108,24 @@ class Snapshot:
 class State:
     """The replicated state. All methods belong to one thread."""
 
-    __slots__ = ("_identity", "_position", "_prefix", "_requests", "_roles", "_rules", "_settings", "_store")
+    __slots__ = (
+        "_identity",
+        "_position",
+        "_prefix",
+        "_requests",
+        "_roles",
+        "_rules",
+        "_settings",
+        "_store",
+        "pseudonyms",
+    )
 
     def __init__(self, position: Position, store: Store, requests: RequestMemory) -> None:
         """Use load() or genesis()."""
         self._position = position
         self._store = store
         self._requests = requests
+        self.pseudonyms = Pseudonyms(store.single(REQUEST_KEY).key)
         self._refresh()
 
     @classmethod

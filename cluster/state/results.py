@@ -56,6 +56,15 @@ class Event(Record, frozen=True):
     address: str = ""
 
 
+class ChangeEvent(Event, frozen=True):
+    """An event about something other than a user. `subject` names it (a setting, a client, a member); never a person.
+
+    A class of its own, so that the events there were before are packed, and go into the running digest, as they did.
+    """
+
+    subject: str = ""
+
+
 EVENT_KINDS: Final = (
     "verify",
     "user_locked",
@@ -84,9 +93,14 @@ class Result(Record, frozen=True):
 
     @property
     def decision(self) -> Decision:
-        if self.reason is Reason.NONE:
-            return Decision.NONE
-        return Decision.ACCEPT if self.reason is Reason.ACCEPTED else Decision.REJECT
+        return decision_of(self.reason)
+
+
+def decision_of(reason: Reason) -> Decision:
+    """The decision that a reason goes with."""
+    if reason is Reason.NONE:
+        return Decision.NONE
+    return Decision.ACCEPT if reason is Reason.ACCEPTED else Decision.REJECT
 
 
 class Refused(Exception):
