@@ -190,17 +190,17 @@ async def test_a_missing_segment_is_damage(files: MemoryFiles, keys: KeyRing, ra
 async def test_a_renamed_segment_is_damage(two_segments: MemoryFiles, keys: KeyRing, randbytes: Random) -> None:
     two_segments.overwrite(f"{JOURNAL}/00000003.journal", two_segments.contents(LAST))
     assert isinstance(refused(two_segments, keys, randbytes), Damaged)
+    for path in (FIRST, LAST):
+        two_segments.remove(path)
+    assert isinstance(refused(two_segments, keys, randbytes), Damaged)
 
 
-async def test_a_swallowed_segment_is_damage(two_segments: MemoryFiles, keys: KeyRing, randbytes: Random) -> None:
-    """A good segment in the place of another: numbers fit, the log does not."""
-    add(journal := open_journal(two_segments, keys, randbytes), 2)
-    journal.sync()
-    two_segments.kill()
-    for index, term in ((14, 3), (13, 2), (15, 3)):
-        place = Place(MEMBER, 2, False, index, term)
-        two_segments.overwrite(LAST, segment_of(place, keys, randbytes, [STATE]))
-        assert isinstance(refused(two_segments, keys, randbytes), Damaged)
+@pytest.mark.parametrize(("index", "term"), [(14, 3), (13, 2), (15, 3)])
+async def test_a_segment_that_follows_another_log_is_damage(
+    index: int, term: int, two_segments: MemoryFiles, keys: KeyRing, randbytes: Random
+) -> None:
+    two_segments.overwrite(LAST, segment_of(Place(MEMBER, 2, False, index, term), keys, randbytes, [STATE]))
+    assert isinstance(refused(two_segments, keys, randbytes), Damaged)
 
 
 def segment_of(place: Place, keys: KeyRing, randbytes: Random, plains: list[bytes]) -> bytes:

@@ -130,8 +130,10 @@ async def test_a_file_cut_at_a_chunks_edge_says_so(files: MemoryFiles, keys: Key
 async def test_an_empty_last_chunk_after_full_ones_is_damage(
     files: MemoryFiles, keys: KeyRing, randbytes: Random
 ) -> None:
-    data = seal(files, keys, randbytes, bytes(CHUNK_BYTES))
-    assert isinstance(refused(files, keys, data + bytes(16)), Damaged)
+    writer = SealedWriter(files, PATH, IDENTITY, "test", 1, keys, randbytes)
+    writer._file.append(writer._seal(bytearray(CHUNK_BYTES)))
+    writer.finish()
+    assert isinstance(refused(files, keys), Damaged)
 
 
 async def test_chunks_swapped_repeated_or_of_another_file_are_damage(
