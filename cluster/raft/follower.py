@@ -37,15 +37,18 @@ class Follower:
         self._elections = elections
         self._log_event = log_event
         self.core: Core  # set by the engine, which the core needs first
-        self.leader_commit_index = 0
+        self.leader_commit_index: int | None = None  # what a leader was heard to have committed since the start
         self._acknowledges: Matched | None = None
+
+    def leader_committed(self, index: int) -> None:
+        self.leader_commit_index = max(self.leader_commit_index or 0, index)
 
     def on_append(self, peer: str, term: int, append: Append) -> None:
         if not self.follow(peer, term):
             return
         entries = append.journal_entries()
         self._check_terms(entries, append.prev_term, term)
-        self.leader_commit_index = max(self.leader_commit_index, append.commit_index)
+        self.leader_committed(append.commit_index)
         if self._stamped_too_far_ahead(entries, append.commit_index):
             self._log_event("stamp_refused", leader=peer, lead_ms_max=FOLLOWER_LEAD_MS_MAX)
             self._wire.post(peer, HeartbeatReply())

@@ -156,6 +156,7 @@ class SnapshotReceiver:
     def on_chunk(self, peer: str, term: int, chunk: SnapshotChunk) -> None:
         if not self._follower.follow(peer, term):
             return
+        self._follower.leader_committed(chunk.index)
         meta = SnapshotMeta(
             chunk.index, chunk.index_term, chunk.stamp_ms, chunk.running_digest, chunk.size_bytes, chunk.name
         )

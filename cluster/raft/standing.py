@@ -81,9 +81,10 @@ class Standing:
         if self.core.is_leader:
             opening = self.core.opening_index
             return opening is not None and self.core.applied_index >= opening
-        if self.core.leader is None:
+        committed = self.follower.leader_commit_index
+        if self.core.leader is None or committed is None:
             return False
-        return self.core.applied_index + LAG_ENTRIES_MAX >= self.follower.leader_commit_index
+        return self.core.applied_index + LAG_ENTRIES_MAX >= committed
 
     def _peer_status(self, peer: str, now: float) -> PeerStatus:
         progress = self.replication.progress.get(peer) if self.core.is_leader else None
