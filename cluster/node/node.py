@@ -19,6 +19,7 @@ from grpc import aio
 from grpc_health.v1 import health
 from structlog.typing import FilteringBoundLogger
 
+from cluster.node.certificates import days_left
 from cluster.node.clock import NodeClock, check_lone_start
 from cluster.node.configuration import Address, LoadedConfiguration
 from cluster.node.consensus import Consensus
@@ -53,6 +54,7 @@ POLICY_INTERVAL_S = 1.0
 TRANSFER_S = 2.0
 LAST_DATA_FILE_S = 30.0
 BACKLOG = 128
+CERTIFICATE_DAYS_LOW = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ class Node:
         self._tasks = [loop.create_task(self._watch_health()), loop.create_task(self._look_after())]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
+        days = days_left(self._tls.chain_pem, self._clock.wall_ms())
         self._log.info(
             "started",
             member=self._opened.member_id,
@@ -187,7 +190,10 @@ class Node:
             peers=str(self._configuration.peer),
             index=self._opened.state.position.index,
             last_index=self._opened.journal.last_index,
+            certificate_days_left=days,
         )
+        if days < CERTIFICATE_DAYS_LOW:
+            self._log.warning("certificate_ends_soon", days_left=days, file=str(self._configuration.certificate_file))
 
     def _build_server(self, health_servicer: health.aio.HealthServicer) -> aio.Server:
         consensus = self._consensus
@@ -284,6 +290,7 @@ class Node:
 
     async def _write_last_data_file(self) -> None:
         """So that the next start reads one file and little journal; without it nothing is lost."""
+        self._consensus.data_files.hurry()
         try:
             async with asyncio.timeout(LAST_DATA_FILE_S):
                 await self._consensus.written_out()

@@ -93,9 +93,9 @@ class Process:
         )
         assert words in self.output, self.output
 
-    def end(self) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(number)
         return self.wait()
 
     def close(self) -> None:
@@ -186,10 +186,10 @@ class Cluster:
     def log(self, number: int) -> str:
         return (self.node(number) / "log").read_text()
 
-    def stop(self) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         for process in self.further:
             process.end()
-        return self.up.end()
+        return self.up.end(number)
 
     def close(self) -> None:
         """Leaves no process behind, whatever happened."""

@@ -212,7 +212,7 @@ def test_the_wrong_key_is_named(node: Path) -> None:
     refused(node, WrongKey, "configure the key", kek=new_kek(os.urandom))
 
 
-def test_no_data_file_is_not_an_empty_node(node: Path) -> None:
+def test_hazard_26_no_data_file_is_not_an_empty_node_that_elects_itself(node: Path) -> None:
     (node / "mfa.data").unlink()
     refused(node, DataRefusedError, "no data file")
 
