@@ -11,10 +11,10 @@ from tests.raft.actor import AppliedEntry
 from tests.raft.stage import Stage, group, member
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(10))
 def test_whatever_the_network_and_the_power_do_the_logs_agree(seed: int) -> None:
     """Loss, duplication, any order, power cuts, snapshots, transfers; then peace, in which all must come together."""
-    stage = Stage("abc", seed=seed, settings=RaftSettings(snapshot_chunk_bytes=150))
+    stage = Stage("abcde" if seed % 5 == 4 else "abc", seed=seed, settings=RaftSettings(snapshot_chunk_bytes=150))
     chance = random.Random(seed)
     history: dict[int, tuple[bytes, ...]] = {}
     leaders: dict[int, str] = {}
