@@ -23,11 +23,11 @@ R = TypeVar("R")
 GROUP_ID_BYTES = 16
 
 
-class QueueFull(Exception):  # noqa: N818
+class QueueFull(Exception):
     """The proposer holds as many unanswered commands as it may; the caller tries again later (RESOURCE_EXHAUSTED)."""
 
 
-class CommandTooLarge(ValueError):  # noqa: N818
+class CommandTooLarge(ValueError):
     """One command is larger than a group may be; the limits at the door are wrong, since they should have caught it."""
 
 
