@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from google.rpc import status_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,8 @@ def generate(output: Path) -> list[Path]:
         "protoc",
         f"--proto_path={ROOT / 'proto'}",
         f"--proto_path={importlib.resources.files('grpc_tools') / '_proto'}",
+        # google/rpc/*.proto, of googleapis-common-protos.
+        f"--proto_path={Path(status_pb2.__file__).parents[2]}",
         f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
         f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
         f"--python_out={output}",

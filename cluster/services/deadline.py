@@ -17,5 +17,9 @@ def budget_s(time_remaining: Callable[[], float | None]) -> float:
         return limits.DEADLINE_S_DEFAULT
     if remaining <= 0:
         raise deadline_passed()
-    usable = min(remaining, limits.DEADLINE_S_MAX)
+    return less_margin_s(min(remaining, limits.DEADLINE_S_MAX))
+
+
+def less_margin_s(usable: float) -> float:
+    """Seconds, without those that the answer needs to get back."""
     return usable - min(limits.MARGIN_S_MAX, usable * limits.MARGIN_FRACTION)

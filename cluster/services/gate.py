@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -35,10 +36,14 @@ _LOGGED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PER
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes the call that is being answered, and which; `identity` is the URI in its certificate."""
+    """Who makes the call that is being answered, and which; `identity` is the URI in its certificate.
+
+    `authorise` looks again at whether it may, for calls that stay: it raises CallError where it may not any more.
+    """
 
     identity: str
     method: str
+    authorise: Callable[[], None]
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")
@@ -143,8 +148,8 @@ class Gate(aio.ServerInterceptor):
             CallError: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
         """
         identity = certificate_identity(context.auth_context(), self._cluster_id)
-        if not is_allowed(method, self._roles_of(identity.uri)):
-            raise not_allowed()
+        authorise = partial(self._authorise, method, identity.uri)
+        authorise()
         if request is MALFORMED:
             raise malformed()
         service = method[1:].partition("/")[0]
@@ -152,11 +157,15 @@ class Gate(aio.ServerInterceptor):
             raise exhausted(Reason.TOO_MANY_CALLS, "the node answers as many calls of this service as it may")
         self._in_flight[service] += 1
         # gRPC answers each call in a task of its own, and with it goes this.
-        _caller.set(Caller(identity=identity.uri, method=method))
+        _caller.set(Caller(identity.uri, method, authorise))
         try:
             yield
         finally:
             self._in_flight[service] -= 1
+
+    def _authorise(self, method: str, identity: str) -> None:
+        if not is_allowed(method, self._roles_of(identity)):
+            raise not_allowed()
 
     async def _end(self, method: str, request: object, context: Context, error: Exception) -> NoReturn:
         request_id = _request_id(request)

@@ -50,6 +50,21 @@ CALLS_IN_FLIGHT_MAX: Final = {
 }
 STREAMS_PER_CONNECTION_MAX: Final = 1_024
 
+# Streams of sign-ins. A message of one is bounded as every message is.
+BATCH_REQUESTS_MAX: Final = 512
+VERIFY_STREAMS_MAX: Final = 512
+VERIFY_STREAMS_PER_IDENTITY_MAX: Final = 32
+# Read and not yet answered, on one stream; beyond it the node stops reading.
+STREAM_REQUESTS_IN_FLIGHT_MAX: Final = 4_096
+# Under way for all streams of a node. Below what the proposer holds, so that single calls find room beside them.
+NODE_STREAM_REQUESTS_MAX: Final = 8_192
+RESULTS_MAX: Final = 1_024  # in one message
+RESULTS_BYTES_MAX: Final = 512 * 1024  # of the answers' texts in it, about
+# A client that takes an answer no sooner is cut off.
+STREAM_WRITE_S_MAX: Final = 10.0
+# How often an open stream's right to be there is looked at: a role that is taken away ends it within this.
+STREAM_ROLES_INTERVAL_S: Final = 0.25
+
 # Connections.
 PING_INTERVAL_MS_MIN: Final = 5_000
 KEEPALIVE_MS: Final = 30_000

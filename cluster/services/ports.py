@@ -1,5 +1,6 @@
 """What the services ask of the node they run in. The node passes it in; nothing here knows Raft, disks or sockets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -46,6 +47,18 @@ class Replica(Protocol):
 
         Answers or raises within `timeout_s`; by then `state` has the command. It may be applied though the caller
         is cancelled, or told that there is no answer.
+
+        Raises:
+            QueueFull: not taken.
+            Unavailable: no answer.
+        """
+        ...
+
+    def submit(self, command: bytes, timeout_s: float, answer: Callable[[Result | Unavailable], None]) -> None:
+        """The same without a task that waits: `answer` is called once within `timeout_s`, and not from in here.
+
+        What is applied together is answered together, in one turn of the loop. Where this raises, `answer` is never
+        called.
 
         Raises:
             QueueFull: not taken.

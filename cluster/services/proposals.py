@@ -1,5 +1,6 @@
 """How a servicer changes the state, and how it reads it fresh: through the log, within the caller's deadline."""
 
+from collections.abc import Callable
 from typing import Any
 
 from grpc import aio
@@ -10,7 +11,7 @@ from cluster.services.gate import current_caller
 from cluster.services.ports import QueueFull, Replica, Unavailable
 from cluster.services.refusals import no_answer, refusal
 from cluster.services.roles import is_allowed
-from cluster.services.status import Reason, exhausted, not_allowed
+from cluster.services.status import CallError, Reason, exhausted, not_allowed
 from cluster.state import codec
 from cluster.state.apply import State
 from cluster.state.commands import Barrier, Command
@@ -40,6 +41,33 @@ class Proposals:
         )
         return await self._propose(packed, context)
 
+    def begin(
+        self,
+        command: Command,
+        request_id: str,
+        client: str,
+        timeout_s: float,
+        answer: Callable[[Result | CallError], None],
+    ) -> None:
+        """As `change`, in that client's name, without a task that waits: `answer` is called once, and not from in here.
+
+        Where this raises, `answer` is never called.
+        """
+
+        def answered(outcome: Result | Unavailable) -> None:
+            if isinstance(outcome, Unavailable):
+                answer(no_answer(outcome))
+            else:
+                answer(refusal(outcome) or outcome)
+
+        packed = codec.pack(command, request_id=fields.request_id(request_id), client=client)
+        try:
+            self._replica.submit(packed, timeout_s, answered)
+        except QueueFull:
+            raise _queue_full() from None
+        except Unavailable as error:
+            raise no_answer(error) from None
+
     async def fresh(self, context: aio.ServicerContext[Any, Any]) -> State:
         """The state with all that was acknowledged, by any node, before the call; the caller may still see it."""
         await self._propose(codec.pack(Barrier()), context)
@@ -53,10 +81,14 @@ class Proposals:
         try:
             result = await self._replica.propose(packed, budget_s(context.time_remaining))
         except QueueFull:
-            raise exhausted(Reason.QUEUE_FULL, "as many requests wait at this node as may") from None
+            raise _queue_full() from None
         except Unavailable as error:
             raise no_answer(error) from None
         refused = refusal(result)
         if refused is not None:
             raise refused
         return result
+
+
+def _queue_full() -> CallError:
+    return exhausted(Reason.QUEUE_FULL, "as many requests wait at this node as may")

@@ -23,6 +23,7 @@ TOLD_REASONS: Final = READERS
 ALLOWED: Final = MappingProxyType(
     {
         "/watchword.v1.Authentication/Verify": frozenset({Role.FRONTEND}),
+        "/watchword.v1.Authentication/VerifyStream": frozenset({Role.FRONTEND}),
         "/watchword.v1.Administration/AddUser": DIRECTORY,
         "/watchword.v1.Administration/GetUser": READERS,
         "/watchword.v1.Administration/ListUsers": READERS,

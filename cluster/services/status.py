@@ -36,6 +36,7 @@ class Reason(StrEnum):
     OUT_OF_SERVICE = "OUT_OF_SERVICE"
     QUEUE_FULL = "QUEUE_FULL"
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    ANSWERS_NOT_READ = "ANSWERS_NOT_READ"
     TOO_MANY_REQUEST_IDS = "TOO_MANY_REQUEST_IDS"
     LIMIT_REACHED = "LIMIT_REACHED"
     NO_SUCH_USER = "NO_SUCH_USER"
@@ -58,12 +59,16 @@ class CallError(Exception):
         info = ErrorInfo(reason=reason, domain=DOMAIN, metadata={"next": to_do})
         self.details: tuple[Message, ...] = (info, *details)
 
-    def status_bytes(self) -> bytes:
-        """A packed google.rpc.Status, as the trailing metadata carries it."""
+    def status(self) -> Status:
+        """As a google.rpc.Status, which a result of a stream carries."""
         status = Status(code=Code.Value(self.code.name), message=str(self))
         for detail in self.details:
             status.details.add().Pack(detail)
-        packed: bytes = status.SerializeToString()
+        return status
+
+    def status_bytes(self) -> bytes:
+        """The same packed, as the trailing metadata carries it."""
+        packed: bytes = self.status().SerializeToString()
         return packed
 
 

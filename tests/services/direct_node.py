@@ -1,5 +1,6 @@
 """A node without Raft: what is proposed is applied to a real state at once. For tests of what stands above."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -9,7 +10,7 @@ from cluster.services.administration import AdministrationService
 from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
 from cluster.services.gate import Gate
-from cluster.services.ports import ClusterView, NodeRole, NodeView
+from cluster.services.ports import ClusterView, NodeRole, NodeView, Unavailable
 from cluster.services.proposals import Proposals
 from cluster.state.apply import State
 from cluster.state.codec import pack_group
@@ -18,6 +19,8 @@ from cluster.state.records import ClusterIdentity, IssuingKey, Member, Role, Set
 from cluster.state.results import Result
 from tests.services.certificates import CLUSTER_ID, client_uri
 from tests.services.door import Services
+
+Submitted = tuple[bytes, Callable[[Result | Unavailable], None]]
 
 MEMBER_ID = "d0" * 16
 START_MS = 1_800_000_000_000
@@ -49,6 +52,9 @@ class DirectNode:
         self.timeouts: list[float] = []
         self.before: Callable[[], None] = lambda: None
         self.answer: Result | None = None
+        self.hold = False  # what is submitted waits in `held`
+        self.held: list[Submitted] = []
+        self._submitted: list[Submitted] = []
         self._drawn = Counter[str]()
 
     async def propose(self, command: bytes, timeout_s: float) -> Result:
@@ -58,6 +64,30 @@ class DirectNode:
             return self.answer
         results = self.state.apply(self.state.position.index + 1, 1, self.now_ms, [pack_group([command])])
         return results[0][0]
+
+    def submit(self, command: bytes, timeout_s: float, answer: Callable[[Result | Unavailable], None]) -> None:
+        """What is submitted in one turn of the loop is one entry, applied and answered in the next but one."""
+        self.timeouts.append(timeout_s)
+        self.before()
+        if not self._submitted:
+            asyncio.get_running_loop().call_soon(self._apply)
+        self._submitted.append((command, answer))
+
+    def _apply(self) -> None:
+        submitted, self._submitted = self._submitted, []
+        if self.hold:
+            self.held += submitted
+            return
+        payload = pack_group([command for command, _ in submitted])
+        results = self.state.apply(self.state.position.index + 1, 1, self.now_ms, [payload])[0]
+        for (_, answer), result in zip(submitted, results, strict=True):
+            answer(result)
+
+    def let_go(self) -> None:
+        """Apply what was held back."""
+        self.hold = False
+        self._submitted, self.held = self.held + self._submitted, []
+        self._apply()
 
     def roles_of(self, identity: str) -> frozenset[Role]:
         return self.state.roles_of(identity)

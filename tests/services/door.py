@@ -40,15 +40,15 @@ class Door:
         self._leaves: dict[str, Leaf] = {}
         self._channels: list[aio.Channel] = []
 
-    def channel(self, name: str) -> aio.Channel:
+    def channel(self, name: str, *more_options: tuple[str, int]) -> aio.Channel:
         """As the client of this name, whose certificate is made at the first use."""
         if name not in self._leaves:
             self._leaves[name] = self.authority.leaf(client_uri(name))
-        return self.channel_of(self._leaves[name])
+        return self.channel_of(self._leaves[name], *more_options)
 
-    def channel_of(self, leaf: Leaf | None) -> aio.Channel:
+    def channel_of(self, leaf: Leaf | None, *more_options: tuple[str, int]) -> aio.Channel:
         # Channels with equal credentials share connections, and a test's calls must be its own.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        options = [("grpc.use_local_subchannel_pool", 1), *more_options]
         channel = aio.secure_channel(self.address, self.authority.channel_credentials(leaf), options=options)
         self._channels.append(channel)
         return channel

@@ -39,6 +39,11 @@ class AuthenticationStub:
                 request_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_authentication__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.VerifyStream = channel.stream_stream(
+                '/watchword.v1.Authentication/VerifyStream',
+                request_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyBatch.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_authentication__pb2.VerifyResults.FromString,
+                _registered_method=True)
 
 
 class AuthenticationServicer:
@@ -54,6 +59,19 @@ class AuthenticationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyStream(self, request_iterator, context):
+        """The same for a caller with many requests: each message carries as many as there are, so that the price of a call is
+        paid a message and not a request. Answers come in any order, one a request, matched by request_id.
+        What is wrong with one request is the error in its result; the stream ends with an error where a message is not as
+        it must be (what was taken before is answered first), where the caller loses its role (PERMISSION_DENIED, at once),
+        where it does not read its answers (RESOURCE_EXHAUSTED), and where the node stops (UNAVAILABLE, after the answers
+        that are under way). After UNAVAILABLE, or a broken connection, send what has no answer to another node, with the
+        same request ids. A node that has as many requests under way as it may stops reading until it has fewer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthenticationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +79,11 @@ def add_AuthenticationServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=watchword_dot_v1_dot_authentication__pb2.VerifyRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyResponse.SerializeToString,
+            ),
+            'VerifyStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.VerifyStream,
+                    request_deserializer=watchword_dot_v1_dot_authentication__pb2.VerifyBatch.FromString,
+                    response_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyResults.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +113,33 @@ class Authentication:
             '/watchword.v1.Authentication/Verify',
             watchword_dot_v1_dot_authentication__pb2.VerifyRequest.SerializeToString,
             watchword_dot_v1_dot_authentication__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/watchword.v1.Authentication/VerifyStream',
+            watchword_dot_v1_dot_authentication__pb2.VerifyBatch.SerializeToString,
+            watchword_dot_v1_dot_authentication__pb2.VerifyResults.FromString,
             options,
             channel_credentials,
             insecure,

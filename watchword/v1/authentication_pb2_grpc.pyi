@@ -41,6 +41,15 @@ class AuthenticationStub:
     Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
     the attempt took place, so retry with the same request_id.
     """
+    VerifyStream: _grpc.StreamStreamMultiCallable[_authentication_pb2.VerifyBatch, _authentication_pb2.VerifyResults]
+    """The same for a caller with many requests: each message carries as many as there are, so that the price of a call is
+    paid a message and not a request. Answers come in any order, one a request, matched by request_id.
+    What is wrong with one request is the error in its result; the stream ends with an error where a message is not as
+    it must be (what was taken before is answered first), where the caller loses its role (PERMISSION_DENIED, at once),
+    where it does not read its answers (RESOURCE_EXHAUSTED), and where the node stops (UNAVAILABLE, after the answers
+    that are under way). After UNAVAILABLE, or a broken connection, send what has no answer to another node, with the
+    same request ids. A node that has as many requests under way as it may stops reading until it has fewer.
+    """
 
 @_typing.type_check_only
 class AuthenticationAsyncStub(AuthenticationStub):
@@ -50,6 +59,15 @@ class AuthenticationAsyncStub(AuthenticationStub):
     A retry with the same request_id, through any node, within 60 s gets the first answer and counts nothing.
     Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
     the attempt took place, so retry with the same request_id.
+    """
+    VerifyStream: _aio.StreamStreamMultiCallable[_authentication_pb2.VerifyBatch, _authentication_pb2.VerifyResults]  # type: ignore[assignment]
+    """The same for a caller with many requests: each message carries as many as there are, so that the price of a call is
+    paid a message and not a request. Answers come in any order, one a request, matched by request_id.
+    What is wrong with one request is the error in its result; the stream ends with an error where a message is not as
+    it must be (what was taken before is answered first), where the caller loses its role (PERMISSION_DENIED, at once),
+    where it does not read its answers (RESOURCE_EXHAUSTED), and where the node stops (UNAVAILABLE, after the answers
+    that are under way). After UNAVAILABLE, or a broken connection, send what has no answer to another node, with the
+    same request ids. A node that has as many requests under way as it may stops reading until it has fewer.
     """
 
 class AuthenticationServicer(metaclass=_abc_1.ABCMeta):
@@ -63,6 +81,21 @@ class AuthenticationServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id, through any node, within 60 s gets the first answer and counts nothing.
         Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
         the attempt took place, so retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_authentication_pb2.VerifyBatch],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_authentication_pb2.VerifyResults], _abc.AsyncIterator[_authentication_pb2.VerifyResults]]:
+        """The same for a caller with many requests: each message carries as many as there are, so that the price of a call is
+        paid a message and not a request. Answers come in any order, one a request, matched by request_id.
+        What is wrong with one request is the error in its result; the stream ends with an error where a message is not as
+        it must be (what was taken before is answered first), where the caller loses its role (PERMISSION_DENIED, at once),
+        where it does not read its answers (RESOURCE_EXHAUSTED), and where the node stops (UNAVAILABLE, after the answers
+        that are under way). After UNAVAILABLE, or a broken connection, send what has no answer to another node, with the
+        same request ids. A node that has as many requests under way as it may stops reading until it has fewer.
         """
 
 def add_AuthenticationServicer_to_server(servicer: AuthenticationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
