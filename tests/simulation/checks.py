@@ -70,6 +70,12 @@ class Checks:
 
     def moved(self, machine: "Machine") -> None:
         """After each step of a machine."""
+        process = machine.process
+        assert process is not None, "a machine that moved is up"
+        indices = (process.engine._core.commit_index, process.engine._core.applied_index)
+        if indices[0] < process.highest[0] or indices[1] < process.highest[1]:
+            raise Violation(f"{machine.name} went back from commit and applied index {process.highest} to {indices}")
+        process.highest = indices
         term = machine.leading_term()
         if term is not None and self._leaders.setdefault(term, machine.name) != machine.name:
             raise Violation(f"{machine.name} and {self._leaders[term]} both lead in term {term}")

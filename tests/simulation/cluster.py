@@ -21,7 +21,7 @@ def describe(frame: bytes) -> str:
 
 
 class Cluster:
-    """Founded, and started."""
+    """Founded; `start` lets it run."""
 
     def __init__(self, world: World, odds: Odds, settings: Settings) -> None:
         self._world = world
@@ -35,9 +35,11 @@ class Cluster:
             machine = Machine(name, world, odds, self.network, self.checks, founding)
             self.machines.append(machine)
             self.network.add(machine)
+
+    def start(self) -> None:
         for machine in self.machines:
             machine.start()
-        world.after(MATCH_S, self._match)
+        self._world.after(MATCH_S, self._match)
 
     def _match(self) -> None:
         self.checks.logs_match()

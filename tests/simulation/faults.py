@@ -72,6 +72,7 @@ class Odds:
     snapshot_entries: int  # a data file after so many entries
     tail_bytes: int  # how much journal is kept behind it for those who lag
     segment_bytes: int
+    chunk_bytes: int  # of a snapshot on the wire
     clients: int
     users: int
     think_s: float
@@ -106,6 +107,7 @@ def draw(random: Random, nodes: int | None = None, severity: float | None = None
         snapshot_entries=round(_between(random, 4, 200)),
         tail_bytes=random.choice((0, 0, 1_000, 10_000, 100_000)),
         segment_bytes=round(_between(random, 1_000, 200_000)),
+        chunk_bytes=random.choice((1_000, 5_000, 100_000)),
         clients=random.randint(2, 8),
         users=random.randint(1, 6),
         think_s=_between(random, 0.02, 0.4),

@@ -63,7 +63,8 @@ class History:
     def run(self) -> None:
         """Raises Violation."""
         world = self.world
-        workload = Workload(world, self.odds, self.clients)
+        self.cluster.start()
+        workload = Workload(world, self.odds, self.clients, self.cluster.machines, self.ledger.index_of)
         disturbances = Disturbances(world, self.odds, self.cluster)
         world.run_until(self._faulty_s)
         world.note("calm")

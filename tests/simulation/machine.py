@@ -73,6 +73,8 @@ class Machine:
             self._end(power_cut=False)
             self._start_later()
             return
+        except Exception as error:
+            raise Violation(f"{self.name} could not start: {type(error).__name__}: {error}") from error
         self.world.after(self.random.uniform(*TICK_S), self._tick, self.process)
         self.world.after(CLOCK_CHECK_S, self._check_clock, self.process)
         self.network.connect_all(self.name)

@@ -24,7 +24,6 @@ from tests.simulation.world import Violation
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
-SETTINGS = RaftSettings(snapshot_chunk_bytes=2_000)
 LIMITS = ProposerLimits(queue_commands_max=200)
 FILE_S = (0.0005, 0.05)  # one piece of work on data files
 
@@ -37,6 +36,7 @@ class Process:
         self._names, self._member_ids = machine.founding.names, machine.founding.member_ids
         self._soon: list[Callable[[], None]] = []
         self._turn_due = False
+        self.highest = (0, 0)  # commit and applied index, for the checks
         opened = open_again(machine)
         self.journal: Journal = opened.journal
         self.node_clock = NodeClock(machine.clock.monotonic, machine.clock.wall_ms)
@@ -81,7 +81,7 @@ class Process:
             random=machine.random,
             outbound=self,
             snapshots=self.data_files,
-            settings=SETTINGS,
+            settings=RaftSettings(snapshot_chunk_bytes=machine.odds.chunk_bytes),
             log_event=TraceLog(machine).warning,
         )
         self.engine.on_leader_changed = self.proposer.leader_changed
@@ -158,6 +158,8 @@ class Process:
         self._turn()
 
     def _take_state(self, state: State) -> None:
+        if state.position.index <= self.state.now.position.index:
+            raise Violation(f"{self._machine.name} went back to index {state.position.index} by a snapshot")
         self.state = ObservedState(state, self._machine)
         self.replica.replace(self.state)
         self._machine.world.counts["installs"] += 1

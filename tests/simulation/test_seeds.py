@@ -5,8 +5,8 @@ import pytest
 from tests.simulation.history import run_seed
 from tests.simulation.run import report
 
-HISTORIES = 60
-CHUNK = 3
+HISTORIES = 40
+CHUNK = 2
 
 
 @pytest.mark.parametrize("first", range(0, HISTORIES, CHUNK))

@@ -1,9 +1,12 @@
 """What clients ask: people with their tokens, who sign in rightly, wrongly, again, late, and all at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
+from cluster.node.proposer import QueueFull, Unavailable
 from cluster.state.codec import pack
 from cluster.state.commands import (
     AddToken,
@@ -19,17 +22,21 @@ from cluster.state.commands import (
     add_token_random_bytes,
 )
 from cluster.state.records import TokenType
-from cluster.state.results import Code
+from cluster.state.results import Code, Result
 from factors.otp import SECRET_BYTES, Algorithm, Otp, code_at, step_at
 from tests.simulation.clients import Call, Client
 from tests.simulation.clocks import true_ms
 from tests.simulation.faults import Odds
-from tests.simulation.world import World
+from tests.simulation.world import Violation, World
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
 
 PERIOD_S = 15
 LOOK_AHEAD = 10
 AGAIN_S_MAX = 20.0  # within what clients may do: retries lie within 30 s
 USED_KEPT = 20
+READ_S = 5.0
 
 
 @dataclass(slots=True)
@@ -55,8 +62,18 @@ class Person:
 class Workload:
     """Each client asks, waits for the answer (or not), thinks, and asks again."""
 
-    def __init__(self, world: World, odds: Odds, clients: list[Client]) -> None:
+    def __init__(
+        self,
+        world: World,
+        odds: Odds,
+        clients: list[Client],
+        machines: Sequence["Machine"],
+        index_of: Callable[[Call], int | None],
+    ) -> None:
         self._world = world
+        self._machines = machines
+        self._index_of = index_of
+        self._seen_index = 0  # where the latest change that a client was told of stands in the log
         self._odds = odds
         self._clients = clients
         self._random: Random = world.random("workload")
@@ -74,6 +91,7 @@ class Workload:
             (3, self._switch_token),
             (1, self._delete),
             (4, self._add_user),
+            (6, self._read_fresh),
         ]
         for client in clients:
             self._next(client)
@@ -97,6 +115,7 @@ class Workload:
 
     def _done(self, client: Client) -> Callable[[Call], None]:
         def done(call: Call) -> None:
+            self._seen_index = max(self._seen_index, self._index_of(call) or 0)
             if call.answer is not None and self._random.random() < 0.2:
                 self._world.after(self._random.uniform(0, AGAIN_S_MAX - 10), self._again, client, call)
             self._next(client)
@@ -147,6 +166,24 @@ class Workload:
                 other.ask(Verify(person.user_id, passcode), lambda call: None)
         self._send(client, Verify(person.user_id, passcode))
 
+    def _read_fresh(self, client: Client, person: Person) -> None:
+        """A barrier, and then the state of that machine: it has everything that anybody was told of before."""
+        machine = self._random.choice(self._machines)
+        told = self._seen_index
+
+        def resolve(outcome: Result | Unavailable) -> None:
+            if isinstance(outcome, Unavailable):
+                return
+            assert machine.process is not None, "a process that answers is there"
+            self._world.counts["fresh reads"] += 1
+            if machine.process.state.now.position.index < told:
+                raise Violation(f"{machine.name} gave a stale state after a barrier")
+
+        if machine.up:
+            with suppress(QueueFull):
+                machine.submit(pack(Barrier()), 1, READ_S, resolve)
+        self._next(client)
+
     def _unlock(self, client: Client, person: Person) -> None:
         self._send(client, UnlockUser(person.user_id))
 
@@ -188,8 +225,3 @@ class Workload:
             self._next(client)
 
         client.ask(command, done, generated=self._random.randbytes(add_token_random_bytes(algorithm)))
-
-
-def barrier() -> bytes:
-    """A fresh read's command."""
-    return pack(Barrier())
