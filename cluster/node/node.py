@@ -145,6 +145,8 @@ class Node:
             on_failure=self._failed,
             log=log,
         )
+        self._proposals = Proposals(Proposing(self._consensus))
+        self._authentication = AuthenticationService(self._proposals)
         self._views = ClusterViews(self._consensus)
         self._policy = SnapshotPolicy(
             self._consensus.journal, self._options.snapshots, prepared.opened.data_file.position.index
@@ -196,16 +198,14 @@ class Node:
             self._log.warning("certificate_ends_soon", days_left=days, file=str(self._configuration.certificate_file))
 
     def _build_server(self, health_servicer: health.aio.HealthServicer) -> aio.Server:
-        consensus = self._consensus
-        proposals = Proposals(Proposing(consensus))
         return build_server(
             gate=Gate(
                 cluster_id=self._opened.identity.cluster_id,
                 roles_of=self._roles_of,
                 log=self._log,
             ),
-            authentication=AuthenticationService(proposals),
-            administration=AdministrationService(proposals, random_bytes=os.urandom, wall_ms=self._clock.wall_ms),
+            authentication=self._authentication,
+            administration=AdministrationService(self._proposals, random_bytes=os.urandom, wall_ms=self._clock.wall_ms),
             cluster=ClusterService(self._views),
             health_servicer=health_servicer,
         )
@@ -282,6 +282,7 @@ class Node:
             task.cancel()
         await self._set_serving(serving=False)
         assert self._server is not None, "only a started node ends"
+        self._authentication.streams.drain()
         await self._server.stop(grace=float(self._options.limits.drain_s))
         await self._consensus.hand_leadership_over(TRANSFER_S)
         await self._write_last_data_file()
@@ -304,6 +305,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await self._set_serving(serving=False)
+        self._authentication.streams.drain()
         if self._server is not None:
             await self._server.stop(grace=0.2)
 
