@@ -294,7 +294,9 @@ class Engine:
         self._replication.replicate()
 
     def apply_committed(self) -> bool:
-        return self._applier.apply_committed()
+        moved = self._applier.apply_committed()
+        self._proposals.propose()  # the next entry's frames carry the new commit index: none of its own is needed
+        return moved
 
     def became_leader(self) -> None:
         self._replication.begin()
