@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -19,30 +20,43 @@ class Offload(Protocol):
 
 
 class WorkerThread:
-    """One thread, in order of submission. Submitted work is always finished, its results dropped after `close`."""
+    """One thread, in order of submission. Submitted work is always finished, its results dropped after `close`.
+
+    Not an executor: its futures and locks cost more than all else between a sync and what waits for it.
+    """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
     def __call__(self, work: Callable[[], T], then: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         if self._closed:
             return
 
-        def back(future: Future[T]) -> None:
-            if not self._closed:
-                self._loop.call_soon_threadsafe(settle, future)
-
-        def settle(future: Future[T]) -> None:
+        def run() -> None:
             try:
-                then(future.result())
-            except Exception as error:  # noqa: BLE001 - what goes wrong with a result is as bad as no result
-                failed(error)
+                result = work()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the owner is told
+                self._back(failed, error)
+            else:
+                self._back(then, result)
 
-        self._executor.submit(work).add_done_callback(back)
+        self._work.put(run)
+
+    def _run(self) -> None:
+        while (run := self._work.get()) is not None:
+            run()
+
+    def _back(self, callback: Callable[[T], None], outcome: T) -> None:
+        if not self._closed:
+            self._loop.call_soon_threadsafe(callback, outcome)
 
     def close(self, *, wait: bool) -> None:
         """`wait=False` for an end after a storage failure, where a write may never return."""
         self._closed = True
-        self._executor.shutdown(wait=wait, cancel_futures=True)
+        self._work.put(None)
+        if wait:
+            self._thread.join()
