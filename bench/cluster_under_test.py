@@ -88,7 +88,6 @@ class ClusterUnderTest:
             self._processes[name] = subprocess.Popen(
                 [*self._command(), "serve", "--config", str(self.directory / name / bootstrap.CONFIGURATION_FILE)],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,
             )
 
     def _command(self) -> list[str]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -60,8 +61,10 @@ async def measure(
             for channel in channels
         ]
 
-        async def call(caller: int) -> None:
-            await calls[caller % count](Empty(), timeout=TIMEOUT_S)
+        in_turn = cycle(calls)
+
+        async def call(_: int) -> None:
+            await next(in_turn)(Empty(), timeout=TIMEOUT_S)
 
         figures = {}
         try:

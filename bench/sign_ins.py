@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle
 
 from grpc import aio
 
@@ -29,12 +30,12 @@ def request_of(person: Person) -> authentication.VerifyRequest:
 
 
 def signing_in(crowd: Crowd, channels: Sequence[aio.Channel]) -> Callable[[int], Awaitable[None]]:
-    """One sign-in, which must be accepted; caller n asks node n modulo their number."""
-    stubs = [AuthenticationStub(channel) for channel in channels]
+    """One sign-in, which must be accepted, through one node after the other."""
+    stubs = cycle([AuthenticationStub(channel) for channel in channels])
 
-    async def sign_in(caller: int) -> None:
+    async def sign_in(_: int) -> None:
         person = crowd.take()
-        answer = await stubs[caller % len(stubs)].Verify(request_of(person), timeout=TIMEOUT_S)
+        answer = await next(stubs).Verify(request_of(person), timeout=TIMEOUT_S)
         assert answer.decision == authentication.DECISION_ACCEPT, f"a right code was rejected: {answer.reason}"
         crowd.put_back(person)
 
@@ -44,7 +45,7 @@ def signing_in(crowd: Crowd, channels: Sequence[aio.Channel]) -> Callable[[int],
 async def measure(
     cluster: ClusterUnderTest, levels: Sequence[tuple[int, float]] = LEVELS
 ) -> dict[str, dict[str, float]]:
-    """By level. At 1 in flight each node is asked for a part of the time: leader and followers differ."""
+    """By level. One client, too, asks each node in turn: leader and followers differ."""
     crowd = Crowd(PEOPLE)
     channels = [cluster.channel(name) for name in cluster.endpoints]
     figures = {}
