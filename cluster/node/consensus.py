@@ -33,7 +33,7 @@ from cluster.raft.engine import Applied, Engine, Group, RaftSettings
 from cluster.raft.errors import FrameRefused
 from cluster.raft.introduction import Introduction
 from cluster.raft.links import Links, LinkSettings, PeerAddress
-from cluster.state import codec
+from cluster.state import codec, reads
 from cluster.state.apply import NewerCommand, State
 from cluster.state.results import Result
 from datastore.files import Files
@@ -116,9 +116,11 @@ class Consensus:
 
     def _make_engine(self, random: SystemRandom) -> Engine:
         at, raft = self.opened.state.position, self._options.raft
+        voters, learners = reads.configuration(self.opened.state)
         engine = Engine(
             member_id=self.opened.member_id,
-            members=list(self.opened.members),
+            members=voters,
+            learners=learners,
             incarnation=self.opened.identity.incarnation_id,
             journal=self.journal,
             state_machine=self.replica,

@@ -8,6 +8,7 @@ of service by name: from then on nothing is applied here, so that it can't answe
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from cluster.raft.membership import Configuration
 from cluster.raft.messages import Group
 from cluster.state.errors import NewerCommand
 
@@ -26,6 +27,10 @@ class Applies(Protocol[R_co]):
     def apply(
         self, index: int, term: int, stamp_ms: int, group_payloads: Sequence[bytes]
     ) -> Sequence[Sequence[R_co]]: ...
+
+    def configure(
+        self, index: int, term: int, stamp_ms: int, voters: Sequence[str], learners: Sequence[str]
+    ) -> None: ...
 
 
 class Replica(Generic[R]):
@@ -76,6 +81,13 @@ class Replica(Generic[R]):
         for group, answers in zip(groups, results, strict=True):
             self._on_results(group.group_id, answers)
         return digest
+
+    def configure(self, index: int, term: int, stamp_ms: int, configuration: Configuration) -> bytes:
+        """Apply an entry that changes the members; returns the running digest after it."""
+        if not self._out_of_service:
+            self._state.configure(index, term, stamp_ms, configuration.voters, configuration.learners)
+            self._digests[index] = self._state.running_digest
+        return self._state.running_digest
 
     def replace(self, state: Applies[R]) -> None:
         """Stand on another state from now on: a snapshot was installed."""

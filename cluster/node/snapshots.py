@@ -16,7 +16,9 @@ from cluster.node.directory import received_path
 from cluster.node.errors import DataRefusedError
 from cluster.node.offload import Offload
 from cluster.node.opening import DataFile, OpenedNode, load_data_file, size_of
+from cluster.raft.membership import Configuration
 from cluster.raft.snapshot_transfer import SnapshotMeta
+from cluster.state import reads
 from cluster.state.apply import Record, Snapshot, State
 from cluster.state.records import SCHEMA_VERSION
 from datastore import datafile
@@ -51,6 +53,10 @@ class Verified:
     owner: DataFiles
     state: State
     data_file: DataFile
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration(*reads.configuration(self.state))
 
     def commit(self) -> None:
         self.owner.take_over(self)

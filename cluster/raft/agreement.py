@@ -27,7 +27,7 @@ class Agreement:
     """What this member and its peers computed at recent checkpoints."""
 
     def __init__(self, members: int) -> None:
-        self._members = members
+        self.members = members
         self._own: OrderedDict[int, bytes] = OrderedDict()
         self._theirs: OrderedDict[int, dict[str, bytes]] = OrderedDict()
         self._announcements = 0
@@ -85,6 +85,6 @@ class Agreement:
         for digest in theirs.values():
             others[digest] = others.get(digest, 0) + 1
         others.pop(own, None)
-        if max(others.values()) >= majority(self._members):
+        if max(others.values()) >= majority(self.members):
             return Verdict.MINORITY
         return Verdict.DIFFERENT

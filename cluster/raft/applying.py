@@ -8,6 +8,8 @@ from typing import Protocol
 
 from cluster.raft import entries
 from cluster.raft.digests import Digests
+from cluster.raft.errors import RemovedFromCluster
+from cluster.raft.membership import Configuration, Membership
 from cluster.raft.messages import Group
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.settings import RaftSettings
@@ -27,6 +29,9 @@ class StateMachine(Protocol):
     def apply(self, index: int, term: int, stamp_ms: int, groups: Sequence[Group]) -> bytes:
         """Called for every index in order; total: it never raises.  Returns the running digest (32 bytes)."""
 
+    def configure(self, index: int, term: int, stamp_ms: int, configuration: Configuration) -> bytes:
+        """In place of `apply` for an entry that changes the members."""
+
 
 class Applier:
     """`stamp_ms`: of the last applied entry that has one."""
@@ -36,6 +41,7 @@ class Applier:
         journal: Journal,
         state_machine: StateMachine,
         digests: Digests,
+        membership: Membership,
         applied: Applied,
         settings: RaftSettings,
         monotonic: Callable[[], float],
@@ -43,6 +49,7 @@ class Applier:
         self._journal = journal
         self._state_machine = state_machine
         self._digests = digests
+        self._membership = membership
         self.stamp_ms = applied.stamp_ms
         self.running_digest = applied.running_digest
         self._settings = settings
@@ -76,5 +83,12 @@ class Applier:
         envelope = entries.unpack(entry.data)
         if envelope.stamp_ms is not None:
             self.stamp_ms = envelope.stamp_ms
-        self.running_digest = self._state_machine.apply(index, entry.term, self.stamp_ms, envelope.groups)
+        configuration = envelope.configuration
+        if configuration is None:
+            self.running_digest = self._state_machine.apply(index, entry.term, self.stamp_ms, envelope.groups)
+        else:
+            self.running_digest = self._state_machine.configure(index, entry.term, self.stamp_ms, configuration)
+            self._membership.applied(index)
+            if self._membership.member_id not in configuration.members:
+                raise RemovedFromCluster
         self._digests.applied(index, self.running_digest)

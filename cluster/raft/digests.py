@@ -7,10 +7,11 @@ a difference is open, everybody who knows of it tells it to everybody.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cluster.raft.agreement import Agreement, Verdict
 from cluster.raft.errors import Diverged
+from cluster.raft.membership import Membership
 
 
 class Digests:
@@ -18,16 +19,16 @@ class Digests:
 
     def __init__(
         self,
-        peers: Sequence[str],
+        membership: Membership,
         interval: float,
         monotonic: Callable[[], float],
         log_event: Callable[..., None],
     ) -> None:
-        self._peers = peers
+        self._membership = membership
         self._interval = interval
         self._monotonic = monotonic
         self._log_event = log_event
-        self._agreement = Agreement(len(peers) + 1)
+        self._agreement = Agreement(len(membership.configuration.members))
         self._announced_at: dict[str, float] = {}
 
     @property
@@ -53,7 +54,10 @@ class Digests:
         """The peers to which a frame is owed, though there is nothing else to say to them."""
         if self._agreement.disputed_index is None:
             return []
-        return [peer for peer in self._peers if self._is_due(peer)]
+        return [peer for peer in self._membership.others if self._is_due(peer)]
+
+    def configuration_changed(self) -> None:
+        self._agreement.members = len(self._membership.configuration.members)
 
     def forget(self) -> None:
         """The state was replaced by a snapshot."""

@@ -6,13 +6,14 @@ leader is live (section 4.2.3), and a leader that learns of a newer term (paper,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from cluster.raft.membership import Membership
 from cluster.raft.messages import Outdated, PreVote, PreVoteRequest, TimeoutNow, Vote, VoteRequest
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.settings import RaftSettings
-from cluster.raft.votes import Ballot, majority, up_to_date
+from cluster.raft.votes import Ballot, up_to_date
 from cluster.raft.wire import Wire
 from datastore.journal import Journal
 
@@ -20,14 +21,14 @@ from datastore.journal import Journal
 class Elections:
     def __init__(
         self,
-        peers: Sequence[str],
+        membership: Membership,
         journal: Journal,
         wire: Wire,
         settings: RaftSettings,
         monotonic: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        self._peers = peers
+        self._membership = membership
         self._journal = journal
         self._wire = wire
         self._settings = settings
@@ -54,12 +55,15 @@ class Elections:
     # -- campaigning -------------------------------------------------------------------------------------------------
     def may_campaign(self) -> bool:
         """Asked at each tick once the election timer has run out; opens a round of pre-votes where there is none."""
-        if not self._peers or self._transfer_term == self.core.term:
+        if not self._membership.is_voter:
+            self.core.clear_transfer()
+            return False
+        if not self._membership.other_voters or self._transfer_term == self.core.term:
             return True
         now = self._monotonic()
         next_term = self.core.term + 1
         ballot = self._pre_ballot
-        if ballot is not None and ballot.term == next_term and len(ballot.granted_by) + 1 >= self._majority():
+        if ballot is not None and ballot.term == next_term and len(ballot.granted_by) + 1 >= self._membership.majority:
             self._pre_ballot = None
             return True
         if ballot is None or ballot.term != next_term or now >= self._next_round:
@@ -73,11 +77,8 @@ class Elections:
         self._next_round = now + self._settings.election_timeout_min * (0.3 + 0.4 * self._random())
         self.core.forget_leader()
         request = PreVoteRequest(next_term, self._journal.last_index, self._journal.last_term)
-        for peer in self._peers:
+        for peer in self._membership.other_voters:
             self._wire.post(peer, request)
-
-    def _majority(self) -> int:
-        return majority(len(self._peers) + 1)
 
     def engine_requests_vote(self, peer: str, message: dict[str, Any]) -> None:
         """The engine has become a candidate and asks one peer."""
@@ -105,7 +106,7 @@ class Elections:
             if term > self.core.term and not self.leader_is_live():
                 self.core.step_down(term)
             return
-        if self._pre_ballot is not None:
+        if self._pre_ballot is not None and peer in self._membership.other_voters:
             self._pre_ballot.grant(peer, answer.next_term)
 
     def on_vote_request(self, peer: str, term: int, request: VoteRequest) -> None:
@@ -127,7 +128,7 @@ class Elections:
     def on_vote(self, peer: str, term: int) -> None:
         if term != self.core.term or not self.core.is_candidate or self._ballot is None:
             return
-        if self._ballot.grant(peer, term):
+        if peer in self._membership.other_voters and self._ballot.grant(peer, term):
             self.core.deliver(peer, {"type": "response_vote", "term": term})
 
     def on_outdated(self, term: int) -> None:

@@ -8,41 +8,29 @@ is final: the node stops serving.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cluster.raft.acquaintance import Acquaintance
 from cluster.raft.applying import Applied, Applier, StateMachine
+from cluster.raft.changes import Changes
 from cluster.raft.digests import Digests
 from cluster.raft.elections import Elections
-from cluster.raft.errors import FrameRefused, RolledBack, SafetyViolation
+from cluster.raft.entries import configuration_in
+from cluster.raft.errors import SafetyViolation
 from cluster.raft.follower import Follower
 from cluster.raft.log import EngineLog
+from cluster.raft.membership import Configuration, Membership
 from cluster.raft.messages import (
-    Append,
-    AppendReply,
-    Frame,
     Group,
     HandOver,
-    HandOverRefused,
-    Heartbeat,
-    HeartbeatReply,
     Notice,
-    Outdated,
-    PreVote,
-    PreVoteRequest,
-    Refused,
-    SnapshotChunk,
-    SnapshotReply,
-    TimeoutNow,
-    Vote,
-    VoteRequest,
     decode,
 )
 from cluster.raft.proposals import Proposals
 from cluster.raft.pysyncobj_patches import Core
+from cluster.raft.reception import Reception
 from cluster.raft.replication import Replication
 from cluster.raft.settings import RaftSettings
 from cluster.raft.snapshot_transfer import SnapshotMeta, SnapshotReceiver, Snapshots, SnapshotSender
@@ -56,6 +44,7 @@ from datastore.journal import Journal
 __all__ = [
     "Applied",
     "Clock",
+    "Configuration",
     "Engine",
     "EngineStatus",
     "Group",
@@ -85,6 +74,7 @@ class Engine:
         *,
         member_id: str,
         members: Sequence[str],
+        learners: Sequence[str] = (),
         incarnation: str,
         journal: Journal,
         state_machine: StateMachine,
@@ -96,14 +86,14 @@ class Engine:
         settings: RaftSettings,
         log_event: Callable[..., None],
     ) -> None:
-        if member_id not in members:
+        if member_id not in members and member_id not in learners:
             raise SafetyViolation("this member is not in the configuration that its own files hold")
         if not journal.base_index <= applied.index <= journal.last_index:
             raise SafetyViolation("the journal does not continue the data file")
         self.member_id = member_id
-        self.peers = sorted(set(members) - {member_id})
         self.settings = settings
         self.on_leader_changed: Callable[[str | None], None] = lambda _: None
+        self.on_configuration_changed: Callable[[], None] = lambda: None
         self._incarnation = incarnation
         self._journal = journal
         self._clock = clock
@@ -112,42 +102,69 @@ class Engine:
         if journal.current_term < journal.last_term:
             # A journal that begins after a snapshot: no frame may speak of a term older than the log's.
             journal.set_term(journal.last_term, None)
-        self._log = EngineLog(journal, applied.index)
+        self._membership = _membership(member_id, journal, applied, members, learners)
+        self._log = EngineLog(journal, applied.index, self._membership)
         self._readings: dict[str, Reading] = {}
-        self._acquaintances = {peer: Acquaintance() for peer in self.peers}
-        self._refused_at: dict[str, float] = {}
-        self._digests = Digests(self.peers, settings.digest_interval, clock.monotonic, log_event)
+        self._acquaintances = {peer: Acquaintance() for peer in self._membership.others}
+        self._digests = Digests(self._membership, settings.digest_interval, clock.monotonic, log_event)
         self._leader: str | None = None
         self._connected: set[str] = set()
-        self._session = random.randbytes(8)
-        sender = Sender(incarnation, member_id, self._session, journal.current_term, journal.last_index)
+        session = random.randbytes(8)
+        sender = Sender(incarnation, member_id, session, journal.current_term, journal.last_index)
         self._wire = Wire(sender, journal, self._log, clock, outbound, self._digests.for_frame)
-        self._elections = Elections(self.peers, journal, self._wire, settings, clock.monotonic, random.random)
+        self._elections = Elections(self._membership, journal, self._wire, settings, clock.monotonic, random.random)
         self._follower = Follower(journal, self._wire, clock, self._elections, log_event)
         self._sender = SnapshotSender(self._wire, snapshots, settings, clock.monotonic)
         self._receiver = SnapshotReceiver(journal, self._wire, snapshots, self._follower, self._snapshot_installed)
         self._replication = Replication(
-            self.peers, journal, self._wire, self._sender, self._acquaintances, settings, clock.monotonic
+            self._membership, journal, self._wire, self._sender, self._acquaintances, settings, clock.monotonic
         )
         self._proposals = Proposals(
-            member_id, self.peers, journal, self._wire, clock, self._readings, settings, lambda: self._applier.stamp_ms
+            member_id,
+            self._membership,
+            journal,
+            self._wire,
+            clock,
+            self._readings,
+            settings,
+            lambda: self._applier.stamp_ms,
         )
         self._applier = Applier(
             journal,
             state_machine,
             self._digests,
+            self._membership,
             applied,
             settings,
             clock.monotonic,
         )
-        self._transfer = Transfer(self.peers, journal, self._replication, self._proposals, settings, clock.monotonic)
+        self._transfer = Transfer(
+            self._membership, journal, self._replication, self._proposals, settings, clock.monotonic
+        )
+        self._changes = Changes(self._membership, self._replication, self._proposals)
+        self._reception = Reception(
+            sender=sender,
+            membership=self._membership,
+            acquaintances=self._acquaintances,
+            readings=self._readings,
+            digests=self._digests,
+            wire=self._wire,
+            clock=clock,
+            elections=self._elections,
+            follower=self._follower,
+            receiver=self._receiver,
+            replication=self._replication,
+            proposals=self._proposals,
+            log_event=log_event,
+        )
         self._core = self._make_core(applied.index)
         self._standing = self._make_standing()
+        self._membership.changed = self._configuration_changed
 
     def _make_core(self, applied_index: int) -> Core:
         core = Core(
             self.member_id,
-            self.peers,
+            list(self._membership.other_voters),
             self._log,
             applied_index,
             self,
@@ -164,6 +181,7 @@ class Engine:
             self._applier,
             self._transfer,
             self._sender,
+            self._changes,
         ):
             part.core = core
         return core
@@ -171,7 +189,7 @@ class Engine:
     def _make_standing(self) -> Standing:
         return Standing(
             self.member_id,
-            self.peers,
+            self._membership,
             self._connected,
             self._readings,
             self._core,
@@ -202,26 +220,24 @@ class Engine:
         """
         frame = decode(data)
         with self._entered():
-            if self._admit(member_id, frame):
-                self._dispatch(member_id, frame)
+            if self._reception.admit(member_id, frame):
+                self._reception.dispatch(member_id, frame)
                 self._proposals.propose()
             self._tell_leader()
 
     def connected(self, member_id: str) -> None:
-        """Frames can reach this peer from now on."""
-        if member_id in self._acquaintances:
-            with self._entered():
-                self._connected.add(member_id)
-                self._core.set_connected(member_id, True)
-                self._replication.set_connected(member_id, True)
+        """Frames can reach this peer from now on (it may become a member only later)."""
+        with self._entered():
+            self._connected.add(member_id)
+            self._core.set_connected(member_id, member_id in self._membership.others)
+            self._replication.set_connected(member_id, True)
 
     def disconnected(self, member_id: str) -> None:
-        if member_id in self._acquaintances:
-            with self._entered():
-                self._connected.discard(member_id)
-                self._core.set_connected(member_id, False)
-                self._replication.set_connected(member_id, False)
-                self._wire.forget(member_id)
+        with self._entered():
+            self._connected.discard(member_id)
+            self._core.set_connected(member_id, False)
+            self._replication.set_connected(member_id, False)
+            self._wire.forget(member_id)
 
     def tick(self) -> None:
         """Timers, commit, apply; every 10 to 20 ms, after frames and syncs, and again soon while `busy`."""
@@ -260,6 +276,31 @@ class Engine:
         """Hands leadership to `member_id`, or to any peer that has caught up; nothing where this node doesn't lead."""
         with self._entered():
             self._transfer.start(member_id)
+
+    def change_configuration(self, new: Configuration) -> None:
+        """Appends a change of members to the log; it is in effect at once, and made when it is applied.
+
+        Raises ChangeRefused where it may not be made now: the caller tries again, or gives up.
+        """
+        with self._entered():
+            self._changes.propose(new)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The newest configuration in the log, committed or not."""
+        return self._membership.configuration
+
+    @property
+    def configuration_index(self) -> int:
+        return self._membership.index
+
+    def is_filled(self, member_id: str) -> bool:
+        """Whether a learner's log has caught up, as this leader sees it."""
+        return self._replication.is_filled(member_id)
+
+    @property
+    def peers(self) -> Sequence[str]:
+        return self._membership.others
 
     @property
     def transferring(self) -> bool:
@@ -315,75 +356,23 @@ class Engine:
             case other:
                 raise SafetyViolation(f"the engine would send {other}")
 
-    # -- frames ------------------------------------------------------------------------------------------------------
-    def _admit(self, member_id: str, frame: Frame) -> bool:
-        acquaintance = self._acquaintances.get(member_id)
-        if acquaintance is None:
-            raise FrameRefused("not a member")
-        if frame.member != member_id:
-            raise FrameRefused("a member that speaks for another")
-        if frame.incarnation != self._incarnation:
-            raise FrameRefused("another incarnation")
-        if not acquaintance.admit(frame.session, frame.start_term, frame.start_index, frame.term):
-            self._refuse(member_id, frame.session)
-            return False
-        self._readings[member_id] = Reading(frame.wall_ms, self._clock.monotonic())
-        if frame.digest is not None:
-            self._digests.heard(member_id, *frame.digest)
-        return True
-
-    def _refuse(self, member_id: str, session: bytes) -> None:
-        now = self._clock.monotonic()
-        if now - self._refused_at.get(member_id, -math.inf) >= 1.0:
-            self._refused_at[member_id] = now
-            self._log_event("member_rolled_back", member=member_id)
-            self._wire.post(member_id, Refused(session))
-
-    def _dispatch(self, peer: str, frame: Frame) -> None:
-        term = frame.term
-        match frame.body:
-            case Append() as append:
-                self._follower.on_append(peer, term, append)
-            case AppendReply() as reply:
-                self._replication.on_append_reply(peer, term, reply)
-            case Heartbeat():
-                self._follower.on_heartbeat(peer, term)
-            case HeartbeatReply():
-                self._replication.on_heartbeat_reply(peer, term)
-            case HandOver(groups):
-                self._proposals.offer(peer, [Group(*group) for group in groups])
-            case HandOverRefused(group_ids, _):
-                self._proposals.on_refused(group_ids)
-            case VoteRequest() as request:
-                self._elections.on_vote_request(peer, term, request)
-            case Vote():
-                self._elections.on_vote(peer, term)
-            case PreVoteRequest() as request:
-                self._elections.on_pre_vote_request(peer, request)
-            case PreVote() as answer:
-                self._elections.on_pre_vote(peer, term, answer)
-            case Outdated():
-                self._elections.on_outdated(term)
-            case TimeoutNow():
-                self._elections.on_timeout_now(peer, term)
-            case SnapshotChunk() as chunk:
-                self._receiver.on_chunk(peer, term, chunk)
-            case SnapshotReply(name, offset):
-                self._replication.on_snapshot_reply(peer, term, name, offset)
-            case Notice():
-                pass
-            case Refused(session):
-                # One that is meant for an earlier process of this member, whose last frame came late, is not for us.
-                if session == self._session:
-                    raise RolledBack(peer)
-
     # -- inside ------------------------------------------------------------------------------------------------------
     @contextmanager
     def _entered(self) -> Iterator[None]:
         self._core.enter()
         yield
 
-    def _snapshot_installed(self, meta: SnapshotMeta) -> None:
+    def _configuration_changed(self) -> None:
+        for peer in self._membership.others:
+            self._acquaintances.setdefault(peer, Acquaintance())
+            self._core.set_connected(peer, peer in self._connected)
+        self._core.set_other_voters(self._membership.other_voters)
+        self._replication.configuration_changed()
+        self._digests.configuration_changed()
+        self.on_configuration_changed()
+
+    def _snapshot_installed(self, meta: SnapshotMeta, configuration: Configuration) -> None:
+        self._membership.installed(meta.index, configuration)
         self._digests.forget()
         self._applier.snapshot_installed(meta.stamp_ms, meta.running_digest)
         self._log_event("snapshot_installed", index=meta.index, term=meta.term)
@@ -395,3 +384,18 @@ class Engine:
         if leader != self._leader:
             self._leader = leader
             self.on_leader_changed(leader)
+
+
+def _membership(
+    member_id: str, journal: Journal, applied: Applied, voters: Sequence[str], learners: Sequence[str]
+) -> Membership:
+    """The state's configuration at `applied`, and those that the journal holds after it."""
+    base = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
+    membership = Membership(member_id, applied.index, base)
+    for index in range(applied.index + 1, journal.last_index + 1):
+        entry = journal.entry(index)
+        assert entry is not None, "the journal has a hole in memory"
+        configuration = configuration_in(entry.data)
+        if configuration is not None:
+            membership.appended(index, configuration)
+    return membership

@@ -12,20 +12,27 @@ from typing import Final
 import msgpack
 
 from cluster.raft.errors import FrameRefused
+from cluster.raft.membership import Configuration
 from cluster.raft.messages import Group
 
 REGULAR: Final = b"\x00"
 NO_OP: Final = b"\x01"
 ENVELOPE_VERSION: Final = 1
 GROUPS_KIND: Final = 0
+CONFIGURATION_KIND: Final = 1
+_CONFIGURATION_PREFIX: Final = REGULAR + bytes((0x94, CONFIGURATION_KIND))
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """`stamp_ms`: the leader's time for everything in the entry, milliseconds UTC; None for a no-op."""
+    """`stamp_ms`: the leader's time for everything in the entry, milliseconds UTC; None for a no-op.
+
+    An entry holds groups or a configuration, never both.
+    """
 
     stamp_ms: int | None
     groups: tuple[Group, ...] = ()
+    configuration: Configuration | None = None
 
 
 def pack_groups(stamp_ms: int, groups: list[Group]) -> bytes:
@@ -34,6 +41,21 @@ def pack_groups(stamp_ms: int, groups: list[Group]) -> bytes:
         use_bin_type=True,
     )
     return REGULAR + body
+
+
+def pack_configuration(stamp_ms: int, configuration: Configuration) -> bytes:
+    body: bytes = msgpack.packb(
+        (CONFIGURATION_KIND, ENVELOPE_VERSION, stamp_ms, (configuration.voters, configuration.learners))
+    )
+    return REGULAR + body
+
+
+def configuration_in(data: bytes) -> Configuration | None:
+    """The configuration that an entry brings, or None where it holds something else.
+
+    Raises FrameRefused where it is malformed.
+    """
+    return unpack(data).configuration if data.startswith(_CONFIGURATION_PREFIX) else None
 
 
 def unpack(data: bytes) -> Envelope:
@@ -47,12 +69,34 @@ def unpack(data: bytes) -> Envelope:
     except (ValueError, msgpack.UnpackException) as error:
         raise FrameRefused("malformed entry") from error
     match parts:
-        case (int(kind), int(version), int(stamp_ms), tuple(groups)):
+        case (int(kind), int(version), int(stamp_ms), tuple(contents)):
             pass
         case _:
             raise FrameRefused("malformed entry")
-    if kind != GROUPS_KIND or version != ENVELOPE_VERSION or stamp_ms < 0:
+    if kind not in (GROUPS_KIND, CONFIGURATION_KIND) or version != ENVELOPE_VERSION or stamp_ms < 0:
         raise FrameRefused("an entry of a kind or version that this node does not know")
+    if kind == CONFIGURATION_KIND:
+        return Envelope(stamp_ms, configuration=_configuration(contents))
+    return Envelope(stamp_ms, _groups(contents))
+
+
+def _configuration(contents: tuple[object, ...]) -> Configuration:
+    match contents:
+        case (tuple(voters), tuple(learners)) if all(isinstance(member, str) for member in (*voters, *learners)):
+            pass
+        case _:
+            raise FrameRefused("malformed configuration")
+    if (
+        not voters
+        or list(voters) != sorted(set(voters))
+        or list(learners) != sorted(set(learners))
+        or set(voters) & set(learners)
+    ):
+        raise FrameRefused("malformed configuration")
+    return Configuration(voters, learners)
+
+
+def _groups(groups: tuple[object, ...]) -> tuple[Group, ...]:
     unpacked: list[Group] = []
     for group in groups:
         match group:
@@ -60,7 +104,7 @@ def unpack(data: bytes) -> Envelope:
                 unpacked.append(Group(group_id, payload))
             case _:
                 raise FrameRefused("malformed entry")
-    return Envelope(stamp_ms, tuple(unpacked))
+    return tuple(unpacked)
 
 
 def stamp_of(data: bytes) -> int | None:
@@ -72,7 +116,7 @@ def stamp_of(data: bytes) -> int | None:
     unpacker = msgpack.Unpacker(max_buffer_size=0)
     unpacker.feed(data[1:40])
     try:
-        if unpacker.read_array_header() != 4 or unpacker.unpack() != GROUPS_KIND:
+        if unpacker.read_array_header() != 4 or unpacker.unpack() not in (GROUPS_KIND, CONFIGURATION_KIND):
             raise FrameRefused("malformed entry")
         if unpacker.unpack() != ENVELOPE_VERSION:
             raise FrameRefused("an entry of a kind or version that this node does not know")

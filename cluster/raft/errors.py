@@ -22,6 +22,24 @@ class RolledBack(RaftError):
         self.told_by = told_by
 
 
+class RemovedFromCluster(RaftError):
+    """The configuration no longer lists this node."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this node was removed from the cluster. To take part again it must join as a new member with an empty "
+            "directory"
+        )
+
+
+class ChangeRefused(RaftError):
+    """A change of members that may not be made now; nothing was changed, and the node goes on.  `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Diverged(RaftError):
     """This node's state differs from what a majority computed from the same log."""
 

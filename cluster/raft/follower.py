@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.raft.elections import Elections
-from cluster.raft.entries import stamp_of
+from cluster.raft.entries import stamp_of, unpack
 from cluster.raft.errors import FrameRefused, SafetyViolation
 from cluster.raft.matching import Matched, Rejected, match
 from cluster.raft.messages import Append, AppendReply, HeartbeatReply, Outdated
@@ -112,7 +112,7 @@ class Follower:
         for entry in entries:
             if not last <= entry.term <= term:
                 raise FrameRefused("entries whose terms are out of order")
-            stamp_of(entry.data)
+            unpack(entry.data)  # a malformed entry must never get as far as the log
             last = entry.term
 
     def _stamped_too_far_ahead(self, entries: list[JournalEntry], commit_index: int) -> bool:

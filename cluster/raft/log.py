@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from typing import overload
 
-from cluster.raft.entries import NO_OP
+from cluster.raft.entries import NO_OP, configuration_in
 from cluster.raft.errors import SafetyViolation
+from cluster.raft.membership import Membership
 from datastore.journal import Journal, JournalEntry
 
 
 class EngineLog:
     """`hard_state_written`: the journal's `written` when term and vote last changed."""
 
-    def __init__(self, journal: Journal, committed_index: int) -> None:
+    def __init__(self, journal: Journal, committed_index: int, membership: Membership) -> None:
         self._journal = journal
+        self._membership = membership
         self._committed_at_start = committed_index
         self.hard_state_written = journal.written
         self.commit_index = committed_index
@@ -51,6 +53,9 @@ class EngineLog:
 
     def add(self, command: bytes, index: int, term: int) -> None:
         self._journal.append(JournalEntry(command, index, term))
+        configuration = configuration_in(command)
+        if configuration is not None:
+            self._membership.appended(index, configuration)
 
     def deleteEntriesFrom(self, position: int) -> None:  # noqa: N802  (the engine's name)
         index = self._journal.base_index + position
@@ -58,6 +63,7 @@ class EngineLog:
             raise SafetyViolation(f"the engine would remove committed index {index}")
         if index <= self._journal.last_index:
             self._journal.truncate(index)
+            self._membership.truncated(index)
 
     def deleteEntriesTo(self, _: int) -> None:  # noqa: N802
         raise SafetyViolation("the engine would compact the log by itself")

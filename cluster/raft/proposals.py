@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cluster.raft import entries
+from cluster.raft.membership import Configuration, Membership
 from cluster.raft.messages import Group, HandOverRefused
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.settings import RaftSettings
@@ -19,7 +20,7 @@ class Proposals:
     def __init__(
         self,
         member_id: str,
-        peers: Sequence[str],
+        membership: Membership,
         journal: Journal,
         wire: Wire,
         clock: Clock,
@@ -28,7 +29,7 @@ class Proposals:
         applied_stamp_ms: Callable[[], int],
     ) -> None:
         self._member_id = member_id
-        self._peers = peers
+        self._membership = membership
         self._journal = journal
         self._wire = wire
         self._clock = clock
@@ -78,6 +79,16 @@ class Proposals:
                 return
             self.core.propose(entries.pack_groups(stamp_ms, self._take()))
 
+    def propose_configuration(self, configuration: Configuration) -> bool:
+        """Appends a change of members; False while the clocks don't agree or leadership is being handed on."""
+        if self.paused:
+            return False
+        stamp_ms = self._stamp()
+        if stamp_ms is None:
+            return False
+        self.core.propose(entries.pack_configuration(stamp_ms, configuration))
+        return True
+
     def refuse_all(self, reason: str) -> None:
         waiting, self._waiting = self._waiting, {}
         for origin, group in waiting.values():
@@ -107,7 +118,9 @@ class Proposals:
             return None
         own = self._clock.wall_ms()
         stamp_ms = next_stamp(own, self.last_stamp_ms())
-        judgement = judge(stamp_ms, own, self._readings, len(self._peers) + 1, self._clock.monotonic())
+        voters = self._membership.other_voters
+        readings = {peer: self._readings[peer] for peer in voters if peer in self._readings}
+        judgement = judge(stamp_ms, own, readings, len(voters) + 1, self._clock.monotonic())
         if judgement.agreed:
             return stamp_ms
         self.hand_leadership_to = judgement.slowest

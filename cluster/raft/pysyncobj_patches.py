@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import zlib
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import pysyncobj.syncobj as _engine
@@ -235,6 +236,23 @@ class Core(SyncObj):  # type: ignore[misc]
             self._SyncObj__onNodeConnected(Peer(peer))
         else:
             self._SyncObj__onNodeDisconnected(Peer(peer))
+
+    def set_other_voters(self, peers: Sequence[str]) -> None:
+        """The configuration in effect has these other voters; what is known of those who stay is kept.
+
+        As the engine's own `__updateClusterConfiguration`, which forgets to start the clock of a new peer's silence.
+        """
+        nodes = {Peer(peer) for peer in peers}
+        known: set[Peer] = self.otherNodes
+        for node in known - nodes:
+            self._SyncObj__raftNextIndex.pop(node, None)
+            self._SyncObj__raftMatchIndex.pop(node, None)
+            self._SyncObj__lastResponseTime.pop(node, None)
+        for node in nodes - known:
+            self._SyncObj__raftNextIndex[node] = self._log[-1].index + 1
+            self._SyncObj__raftMatchIndex[node] = 0
+            self._SyncObj__lastResponseTime[node] = _injected.monotonic()
+        self._SyncObj__otherNodes = nodes
 
     def propose(self, data: bytes) -> None:
         """Appends `data` as the leader's next entry, in this call (the engine's queue is empty before and after)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cluster.raft.acquaintance import Acquaintance
+from cluster.raft.membership import Membership
 from cluster.raft.messages import Append, AppendReply, Heartbeat
 from cluster.raft.progress import Mode, Progress
 from cluster.raft.pysyncobj_patches import Core
@@ -17,7 +18,7 @@ from datastore.journal import Journal
 class Replication:
     def __init__(
         self,
-        peers: Sequence[str],
+        membership: Membership,
         journal: Journal,
         wire: Wire,
         snapshots: SnapshotSender,
@@ -25,7 +26,7 @@ class Replication:
         settings: RaftSettings,
         monotonic: Callable[[], float],
     ) -> None:
-        self._peers = peers
+        self._membership = membership
         self._journal = journal
         self._wire = wire
         self._snapshots = snapshots
@@ -39,7 +40,7 @@ class Replication:
 
     def begin(self) -> None:
         """This node becomes leader; its no-op is the next thing in the log (paper, section 8)."""
-        self.progress = {peer: Progress(self._journal.last_index + 1) for peer in self._peers}
+        self.progress = {peer: Progress(self._journal.last_index + 1) for peer in self._membership.others}
         self._snapshots.forget_all()
         self._unsynced_since = None
 
@@ -52,12 +53,30 @@ class Replication:
         if peer in self.progress:
             self.progress[peer].lost_contact()
 
+    def configuration_changed(self) -> None:
+        """Members came or went: a new one is sent what comes, and whoever is no member any more nothing."""
+        if self.progress:
+            members = self._membership.others
+            self.progress = {
+                peer: self.progress.get(peer) or Progress(self._journal.last_index + 1) for peer in members
+            }
+
+    def is_filled(self, peer: str) -> bool:
+        """Whether a follower's log has caught up with ours but for what is on its way."""
+        progress = self.progress.get(peer)
+        return progress is not None and progress.mode is Mode.REPLICATE and progress.match >= self.core.commit_index
+
+    def answering(self) -> frozenset[str]:
+        """The followers that were heard from lately."""
+        oldest = self._monotonic() - self._settings.election_timeout_min
+        return frozenset(peer for peer, progress in self.progress.items() if progress.heard >= oldest)
+
     def reaches(self, peer: str) -> bool:
         return peer in self._connected
 
     def replicate(self) -> None:
         """Whenever the engine would send: at each heartbeat, each new entry, each change of the commit index."""
-        for peer in self._peers:
+        for peer in self._membership.others:
             if peer in self._connected:
                 self._replicate_to(peer)
 
@@ -147,7 +166,7 @@ class Replication:
 
     def step_down_from_a_dead_disk(self) -> None:
         """A leader whose disk neither fails nor ends a sync would go on sending heartbeats, and commit nothing."""
-        if not self.core.is_leader or not self._peers or self._journal.written == self._journal.synced:
+        if not self.core.is_leader or not self._membership.others or self._journal.written == self._journal.synced:
             self._unsynced_since = None
             return
         now = self._monotonic()
@@ -160,7 +179,7 @@ class Replication:
         """More of the own log is on disk, so more of the acknowledgements counts."""
         self._unsynced_since = None
         if self.core.is_leader:
-            for peer in self._peers:
+            for peer in self._membership.other_voters:
                 if self.progress[peer].match:
                     self._tell_engine(peer, heard=False)
 
@@ -170,5 +189,7 @@ class Replication:
 
     def _tell_engine(self, peer: str, *, alive_only: bool = False, heard: bool = True) -> None:
         """The engine counts the leader's own vote from memory, so it hears of others' only up to our synced index."""
+        if peer not in self._membership.other_voters:
+            return  # a learner counts for nothing
         match = min(self.progress[peer].match, self._journal.synced_index)
         self.core.acknowledge(peer, None if alive_only or not match else match, heard=heard)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.raft.follower import Follower
+from cluster.raft.membership import Configuration
 from cluster.raft.messages import AppendReply, SnapshotChunk, SnapshotReply
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.settings import RaftSettings
@@ -31,7 +32,11 @@ class SnapshotMeta:
 
 
 class Installed(Protocol):
-    """A received data file that has been verified, decoded and published beside the older ones."""
+    """A received data file that has been verified and decoded."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members, as its state has them."""
 
     def commit(self) -> None:
         """Makes the state machine stand on it; memory only, so that it can't fail."""
@@ -143,7 +148,7 @@ class SnapshotReceiver:
         wire: Wire,
         snapshots: Snapshots,
         follower: Follower,
-        installed: Callable[[SnapshotMeta], None],
+        installed: Callable[[SnapshotMeta, Configuration], None],
     ) -> None:
         self._journal = journal
         self._wire = wire
@@ -209,7 +214,7 @@ class SnapshotReceiver:
                 file.commit()
                 self._journal.install(meta.index, meta.term)
                 self.core.snapshot_installed(meta.index)
-                self._installed(meta)
+                self._installed(meta, file.configuration)
             self._wire.post(peer, AppendReply(True, meta.index), claims=True)
 
         self._snapshots.install(meta, done)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from cluster.raft.applying import Applier
 from cluster.raft.digests import Digests
 from cluster.raft.elections import Elections
 from cluster.raft.follower import Follower
+from cluster.raft.membership import Membership
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.replication import Replication
 from cluster.raft.settings import RaftSettings
 from cluster.raft.status import EngineStatus, PeerStatus
 from cluster.raft.timestamps import Reading, majority_offset_ms
-from cluster.raft.votes import majority
 from cluster.raft.wire import Clock
 from datastore.journal import Journal
 
@@ -29,7 +28,7 @@ class Standing:
     """Reads what the other parts know, and changes nothing."""
 
     member_id: str
-    peers: Sequence[str]
+    membership: Membership
     connected: AbstractSet[str]
     readings: dict[str, Reading]
     core: Core
@@ -47,7 +46,7 @@ class Standing:
         committed = min(core.commit_index, self.journal.synced_index)
         return EngineStatus(
             member_id=self.member_id,
-            role="leader" if core.is_leader else "candidate" if core.is_candidate else "follower",
+            role=self._role(),
             term=core.term,
             leader=core.leader,
             commit_index=max(committed, core.applied_index),
@@ -60,22 +59,32 @@ class Standing:
             digest_index=core.applied_index,
             disputed_index=self.digests.disputed_index,
             clock_offset_ms=self.clock_offset_ms(),
-            peers=tuple(self._peer_status(peer, now) for peer in self.peers),
+            peers=tuple(self._peer_status(peer, now) for peer in self.membership.others),
         )
 
     def clock_offset_ms(self) -> int | None:
         """How far the wall clock is ahead of the median of a majority's; None while too few peers are heard."""
-        return majority_offset_ms(self.clock.wall_ms(), self.readings, len(self.peers) + 1, self.clock.monotonic())
+        voters = self.membership.configuration.voters
+        readings = {peer: reading for peer, reading in self.readings.items() if peer in voters}
+        return majority_offset_ms(self.clock.wall_ms(), readings, len(voters), self.clock.monotonic())
+
+    def _role(self) -> Literal["leader", "follower", "candidate", "non-voter"]:
+        if self.core.is_leader:
+            return "leader"
+        if not self.membership.is_voter:
+            return "non-voter"
+        return "candidate" if self.core.is_candidate else "follower"
 
     def _has_quorum(self, now: float) -> bool:
         if not self.core.is_leader:
             return self.core.leader is not None and self.elections.leader_is_live()
+        progress = self.replication.progress
         heard = sum(
             1
-            for progress in self.replication.progress.values()
-            if 0 <= now - progress.heard < self.settings.election_timeout_max
+            for peer in self.membership.other_voters
+            if 0 <= now - progress[peer].heard < self.settings.election_timeout_max
         )
-        return heard + 1 >= majority(len(self.peers) + 1)
+        return heard + 1 >= self.membership.majority
 
     def _is_caught_up(self) -> bool:
         if self.core.is_leader:

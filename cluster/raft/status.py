@@ -24,7 +24,7 @@ class EngineStatus:
     """
 
     member_id: str
-    role: Literal["leader", "follower", "candidate"]
+    role: Literal["leader", "follower", "candidate", "non-voter"]
     term: int
     leader: str | None
     commit_index: int

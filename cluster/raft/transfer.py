@@ -6,8 +6,9 @@ election timeout, this node goes on leading.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from cluster.raft.membership import Membership
 from cluster.raft.proposals import Proposals
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.replication import Replication
@@ -18,14 +19,14 @@ from datastore.journal import Journal
 class Transfer:
     def __init__(
         self,
-        peers: Sequence[str],
+        membership: Membership,
         journal: Journal,
         replication: Replication,
         proposals: Proposals,
         settings: RaftSettings,
         monotonic: Callable[[], float],
     ) -> None:
-        self._peers = peers
+        self._membership = membership
         self._journal = journal
         self._replication = replication
         self._proposals = proposals
@@ -38,7 +39,7 @@ class Transfer:
         self.active = False
 
     def start(self, target: str | None) -> None:
-        if not self.core.is_leader or not self._peers or self.active:
+        if not self.core.is_leader or not self._membership.other_voters or self.active:
             return
         self.active = True
         self._asked = False
@@ -65,8 +66,9 @@ class Transfer:
 
     def _choose(self) -> str | None:
         """The wished-for member, else any, once its log equals ours."""
-        candidates = self._peers if self._target is None else [self._target]
-        for peer in candidates:
+        for peer in self._membership.other_voters:
+            if self._target not in (None, peer):
+                continue
             if self._replication.progress[peer].match == self._journal.last_index and self._replication.reaches(peer):
                 return peer
         return None

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from cluster.state import administration, authentication, codec, digest
+from cluster.state import administration, authentication, codec, digest, membership
 from cluster.state.authentication import Context
 from cluster.state.codec import Envelope
 from cluster.state.commands import PERMISSIONS, VERSION, Command, Kind
@@ -59,6 +59,8 @@ HANDLERS: Final[dict[int, Handler]] = {
     Kind.ENABLE_TOKEN: administration.enable_token,
     Kind.DISABLE_TOKEN: administration.disable_token,
     Kind.DELETE_TOKEN: administration.delete_token,
+    Kind.ADD_MEMBER: membership.add_member,
+    Kind.REMOVE_MEMBER: membership.remove_member,
 }
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -201,17 +203,33 @@ class State:
         A payload that is no group has one result, CORRUPT. Raises NewerCommand with nothing applied.
         """
         before = self._position
-        assert index == before.index + 1, f"entry {index} comes after {before.index}"
-        assert 0 <= term < 2**63, f"entry {index} has no sensible term"
-        assert 0 <= stamp_ms < 2**63, f"entry {index} has no sensible stamp"
         groups = _unpacked(index, group_payloads)
-        # The engine's stamps never fall; should one do so, time stands still here rather than going back.
-        now_ms = max(stamp_ms, before.stamp_ms)
-        self._requests.advance(now_ms, self._settings.request_ids_kept_ms)
+        now_ms = self._advance(index, term, stamp_ms)
         results = [[self._answer(envelope, now_ms) for envelope in group] for group in groups]
         running = digest.extend(before.running_digest, index, term, stamp_ms, group_payloads, _encode(results))
         self._position = Position(index, term, now_ms, running)
         return results
+
+    def configure(self, index: int, term: int, stamp_ms: int, voters: Sequence[str], learners: Sequence[str]) -> None:
+        """Apply an entry that brings a configuration of members, by their ids."""
+        before = self._position
+        now_ms = self._advance(index, term, stamp_ms)
+        transaction = Transaction(self._store)
+        membership.configure(transaction, voters, learners)
+        self._store.commit(transaction.writes)
+        running = digest.extend(before.running_digest, index, term, stamp_ms, (), _encode((voters, learners)))
+        self._position = Position(index, term, now_ms, running)
+
+    def _advance(self, index: int, term: int, stamp_ms: int) -> int:
+        """The log's time at an entry."""
+        before = self._position
+        assert index == before.index + 1, f"entry {index} comes after {before.index}"
+        assert 0 <= term < 2**63, f"entry {index} has no sensible term"
+        assert 0 <= stamp_ms < 2**63, f"entry {index} has no sensible stamp"
+        # The engine's stamps never fall; should one do so, time stands still here rather than going back.
+        now_ms = max(stamp_ms, before.stamp_ms)
+        self._requests.advance(now_ms, self._settings.request_ids_kept_ms)
+        return now_ms
 
     def _answer(self, envelope: Envelope | None, now_ms: int) -> Result:
         if envelope is None:

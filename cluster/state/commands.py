@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from cluster.state.records import Record, Role, TokenType
 from factors.otp import SECRET_BYTES, Algorithm
 
-VERSION: Final = 1  # the latest command version that this program knows
+VERSION: Final = 2  # the latest command version that this program knows
 TOKEN_ID_RANDOM_BYTES: Final = 10
 
 
@@ -29,6 +29,8 @@ class Kind(IntEnum):
     ENABLE_TOKEN = 23
     DISABLE_TOKEN = 24
     DELETE_TOKEN = 25
+    ADD_MEMBER = 70
+    REMOVE_MEMBER = 71
 
 
 class Command(Record, frozen=True):
@@ -124,6 +126,23 @@ class DeleteToken(Command, frozen=True):
     token_id: str
 
 
+class AddMember(Command, frozen=True):
+    """A node that is to be filled and then to vote; the leader sees to both. `member_id`: 32 hex digits."""
+
+    KIND = Kind.ADD_MEMBER
+    SINCE = 2
+    member_id: str
+    name: str
+    peer_address: str
+    client_address: str
+
+
+class RemoveMember(Command, frozen=True):
+    KIND = Kind.REMOVE_MEMBER
+    SINCE = 2
+    member_id: str
+
+
 COMMANDS: Final[dict[int, type[Command]]] = {
     command.KIND: command
     for command in (
@@ -140,6 +159,8 @@ COMMANDS: Final[dict[int, type[Command]]] = {
         EnableToken,
         DisableToken,
         DeleteToken,
+        AddMember,
+        RemoveMember,
     )
 }
 
@@ -157,6 +178,8 @@ PERMISSIONS: Final[dict[int, frozenset[Role]]] = {
     Kind.ENABLE_TOKEN: frozenset({Role.OPERATOR, Role.HELPDESK}),
     Kind.DISABLE_TOKEN: frozenset({Role.OPERATOR, Role.HELPDESK}),
     Kind.DELETE_TOKEN: frozenset({Role.OPERATOR, Role.HELPDESK}),
+    Kind.ADD_MEMBER: frozenset({Role.OPERATOR}),
+    Kind.REMOVE_MEMBER: frozenset({Role.OPERATOR}),
 }
 
 

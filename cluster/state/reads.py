@@ -211,3 +211,12 @@ def _attempt_view(state: State, attempt: Attempt) -> AttemptView:
         attempt.application,
         attempt.address,
     )
+
+
+def configuration(state: State) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ids of the members that vote, and of those that don't yet; sorted."""
+    listed = sorted(members(state).items())
+    return (
+        tuple(member_id for member_id, member in listed if member.voter),
+        tuple(member_id for member_id, member in listed if not member.voter),
+    )

@@ -17,6 +17,9 @@ SCHEMA_VERSION: Final = 1  # of the tables as a whole; goes into a data file's h
 # Lengths of text are in bytes of UTF-8.
 USER_ID_BYTES_MAX: Final = 256
 APPLICATION_BYTES_MAX: Final = 128
+MEMBER_NAME_BYTES_MAX: Final = 128
+MEMBER_ADDRESS_BYTES_MAX: Final = 262  # a host name of 255 and a port
+MEMBERS_MAX: Final = 7
 ADDRESS_BYTES_MAX: Final = 64
 CLIENT_BYTES_MAX: Final = 256
 REQUEST_ID_CHARACTERS_MAX: Final = 64
@@ -115,6 +118,12 @@ class Member(Record, frozen=True):
     peer_address: str
     client_address: str
     voter: bool = True
+    leaving: bool = False  # is to be removed; gone once a configuration without it is applied
+
+    @property
+    def settled(self) -> bool:
+        """No change of this member is under way."""
+        return self.voter and not self.leaving
 
 
 class Roles(Record, frozen=True):

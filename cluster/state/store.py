@@ -179,6 +179,14 @@ class Transaction:
         packed = self.packed(table, key)
         return None if packed is None else table.decode(packed)
 
+    def keys(self, table: Table[Any]) -> list[bytes]:
+        """The table's keys in order, with what this transaction wrote and deleted; for small tables."""
+        keys = set(self._store.ordered(table))
+        for (name, key), packed in self.writes.items():
+            if name == table.name:
+                (keys.discard if packed is None else keys.add)(key)
+        return sorted(keys)
+
     def write(self, table: Table[R], key: bytes, record: R) -> None:
         self.write_packed(table, key, _encoder.encode(record))
 

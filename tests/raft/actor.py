@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 
 from cluster.raft.applying import StateMachine
-from cluster.raft.engine import Applied, Engine, Group, SnapshotMeta
+from cluster.raft.engine import Applied, Configuration, Engine, Group, SnapshotMeta
 from cluster.raft.entries import pack_groups
 from cluster.raft.messages import Body, Frame, decode
 from cluster.raft.snapshot_transfer import Installed
@@ -92,6 +92,10 @@ class Machine:
         self.applied = Applied(index, stamp_ms, digest)
         return digest
 
+    def configure(self, index: int, term: int, stamp_ms: int, configuration: Configuration) -> bytes:
+        members = ",".join((*configuration.voters, "|", *configuration.learners))
+        return self.apply(index, term, stamp_ms, [Group(b"configuration", members.encode())])
+
     @property
     def payloads(self) -> list[bytes]:
         return [payload for told in self.log for payload in told.payloads]
@@ -116,6 +120,10 @@ class _File:
     shelf: Shelf
     data: bytes
 
+    @property
+    def configuration(self) -> Configuration:
+        return self.shelf.configuration
+
     def commit(self) -> None:
         self.shelf.saved = self.data
         self.shelf.machine.load(self.data)
@@ -127,6 +135,7 @@ class Shelf:
 
     machine: Machine
     saved: bytes
+    configuration: Configuration
     meta: SnapshotMeta | None = None
     data: bytes = b""
     received: bytes = b""
@@ -198,7 +207,7 @@ class Actor:
         self.clock = HandClock(stage.time)
         self.machine = Machine()
         self.machine.applied = Applied(base[0], EPOCH_MS, bytes(32))
-        self.shelf = Shelf(self.machine, self.machine.packed())
+        self.shelf = Shelf(self.machine, self.machine.packed(), Configuration(tuple(sorted(map(member, stage.names)))))
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.refused: list[bytes] = []
         self.disk_hangs = False  # no sync ends any more
@@ -257,7 +266,7 @@ class Actor:
         self.machine = Machine()
         self.machine.load(self.shelf.saved)
         meta, data = self.shelf.meta, self.shelf.data
-        self.shelf = Shelf(self.machine, self.shelf.saved, meta, data)
+        self.shelf = Shelf(self.machine, self.shelf.saved, self.shelf.configuration, meta, data)
         self.journal = Journal.open(
             self.files, DIRECTORY, IDENTITY, self.stage.keys, self.random.randbytes, self.stage.limits
         )

@@ -22,6 +22,7 @@ from cluster.raft.matching import Matched
 from cluster.raft.messages import AppendReply
 from cluster.raft.proposals import Proposals
 from cluster.raft.pysyncobj_patches import Core
+from cluster.raft.reception import Reception
 from cluster.raft.replication import Replication
 from cluster.raft.snapshot_transfer import SnapshotReceiver, SnapshotSender
 from cluster.raft.wire import Wire, _Held
@@ -278,5 +279,9 @@ def a_wish_for_an_election_is_not_remembered(patch: Patch) -> None:
     )
 
 
-strangers_are_heard = replacing(Engine, "_admit", lambda *_: True)
-any_entry_passes = replacing(follower, "stamp_of", lambda _: None)
+strangers_are_heard = replacing(Reception, "admit", lambda *_: True)
+
+
+def any_entry_passes(patch: Patch) -> None:
+    patch.setattr(follower, "unpack", lambda _: None)
+    patch.setattr(follower, "stamp_of", lambda _: None)

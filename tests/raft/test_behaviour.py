@@ -254,7 +254,8 @@ def test_another_incarnation_or_a_borrowed_name_is_refused() -> None:
     with pytest.raises(FrameRefused, match="speaks for another"):
         stage["b"].engine.receive(member("c"), letter.data)
     foreign = Stage("a", "abc")
-    foreign["a"].engine._incarnation = "2" * 32
+    sender = foreign["a"].engine._reception.sender
+    object.__setattr__(sender, "incarnation", "2" * 32)
     with pytest.raises(FrameRefused, match="another incarnation"):
         foreign.say("b", "a", Heartbeat(), 1)
 

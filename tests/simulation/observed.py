@@ -28,3 +28,10 @@ class ObservedState:
         self._machine.checks.applied(self._machine, index, applied, results)
         self._machine.world.counts["applied"] += 1
         return results
+
+    def configure(self, index: int, term: int, stamp_ms: int, voters: Sequence[str], learners: Sequence[str]) -> None:
+        self.now.configure(index, term, stamp_ms, voters, learners)
+        members = ",".join((*voters, "|", *learners)).encode()
+        applied = Applied(term, stamp_ms, (members,), self.now.running_digest)
+        self._machine.checks.applied(self._machine, index, applied, [])
+        self._machine.world.counts["configured"] += 1

@@ -1,0 +1,121 @@
+"""Changes of members: one voter at a time, in effect when logged, undone when truncated (dissertation, section 4.1)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.raft.engine import Configuration
+from cluster.raft.entries import configuration_in, pack_configuration, stamp_of, unpack
+from cluster.raft.errors import ChangeRefused, FrameRefused
+from cluster.raft.membership import Membership, objection
+from tests.raft.stage import Stage, member
+
+THREE = Configuration(("a", "b", "c"))
+
+
+def test_a_configuration_travels_in_an_entry() -> None:
+    configuration = Configuration(("a", "b"), ("c",))
+    data = pack_configuration(5, configuration)
+    assert unpack(data).configuration == configuration
+    assert configuration_in(data) == configuration
+    assert stamp_of(data) == 5
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [((), ("a",)), (("b", "a"), ()), (("a",), ("a",)), (("a", "a"), ())],
+    ids=["no voter", "unsorted", "both", "twice"],
+)
+def test_a_malformed_configuration_is_refused(configuration: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    good = pack_configuration(5, Configuration(("a", "b")))
+    whole = object.__new__(Configuration)
+    object.__setattr__(whole, "voters", configuration[0])
+    object.__setattr__(whole, "learners", configuration[1])
+    assert unpack(good).configuration is not None
+    with pytest.raises(FrameRefused):
+        unpack(pack_configuration(5, whole))
+
+
+def test_one_member_at_a_time() -> None:
+    assert objection(THREE, THREE) == "nothing changes"
+    assert objection(THREE, THREE.with_learner("d")) is None
+    assert objection(THREE, THREE.without("c")) is None
+    assert objection(THREE, THREE.with_voter("d")) == "a member votes only after it was filled as a learner"
+    assert objection(THREE.with_learner("d"), THREE.with_voter("d")) is None
+    assert objection(THREE, THREE.without("c").without("b")) == "more than one voter at a time"
+    assert objection(THREE, THREE.with_learner("d").with_learner("e")) == "more than one member at a time"
+    assert objection(THREE, THREE.without("c").with_learner("d")) == "more than one member at a time"
+    assert objection(Configuration(("a",)), Configuration((), ("a",))) == "no voter would be left"
+
+
+@given(st.lists(st.sampled_from("abcdefg"), min_size=1, unique=True), st.data())
+def test_majorities_before_and_after_a_permitted_change_share_a_member(voters: list[str], data: st.DataObject) -> None:
+    before = Configuration(tuple(sorted(voters)))
+    if data.draw(st.booleans()) and len(voters) > 1:
+        after = before.without(data.draw(st.sampled_from(voters)))
+    else:
+        added = data.draw(st.sampled_from([m for m in "abcdefgh" if m not in voters]))
+        assert objection(before.with_learner(added), before.with_voter(added)) is None
+        after = before.with_voter(added)
+    assert len(before.voters) // 2 + 1 + len(after.voters) // 2 + 1 > len({*before.voters, *after.voters})
+
+
+def test_a_truncated_change_goes_out_of_effect() -> None:
+    changes: list[int] = []
+    membership = Membership("a", 1, THREE)
+    membership.changed = lambda: changes.append(membership.index)
+    membership.appended(5, THREE.with_learner("d"))
+    membership.appended(9, THREE.with_voter("d"))
+    membership.truncated(10)
+    assert membership.index == 9
+    membership.truncated(7)
+    assert membership.configuration == THREE.with_learner("d")
+    membership.applied(5)
+    membership.truncated(6)
+    assert membership.configuration == THREE.with_learner("d")
+    assert changes == [5, 9, 5]
+
+
+def _led(names: str) -> tuple[Stage, str]:
+    stage = Stage(names)
+    stage.elect("a")
+    return stage, "a"
+
+
+def test_a_removed_member_gets_nothing_more_and_the_rest_go_on() -> None:
+    stage, leader = _led("abc")
+    removed = next(name for name in "abc" if name != leader)
+    engine = stage[leader].engine
+    engine.change_configuration(engine.configuration.without(member(removed)))
+    with pytest.raises(ChangeRefused, match="another change"):
+        engine.change_configuration(engine.configuration)
+    stage.isolate(removed)  # as the node's connections do
+    stage.run(2.0)
+    others = [name for name in "abc" if name != removed]
+    assert all(len(stage[name].engine.configuration.voters) == 2 for name in others)
+    assert stage[leader].engine.status().role == "leader"
+
+
+def test_a_leader_does_not_remove_itself_nor_the_quorum() -> None:
+    stage, leader = _led("abc")
+    engine = stage[leader].engine
+    with pytest.raises(ChangeRefused, match="hand leadership on"):
+        engine.change_configuration(engine.configuration.without(member(leader)))
+    first, second = (name for name in "abc" if name != leader)
+    stage.isolate(first)
+    stage.run(1.0)
+    with pytest.raises(ChangeRefused, match="cost the quorum"):
+        engine.change_configuration(engine.configuration.without(member(second)))
+    engine.change_configuration(engine.configuration.without(member(first)))
+    stage.run(1.0)
+    assert engine.configuration_index <= engine.status().applied_index
+
+
+def test_a_follower_may_not_change_members() -> None:
+    stage, leader = _led("abc")
+    follower = next(name for name in "abc" if name != leader)
+    engine = stage[follower].engine
+    with pytest.raises(ChangeRefused, match="does not lead"):
+        engine.change_configuration(engine.configuration.without(member(leader)))
