@@ -110,5 +110,5 @@ def draw(random: Random, nodes: int | None = None, severity: float | None = None
         chunk_bytes=random.choice((1_000, 5_000, 100_000)),
         clients=random.randint(2, 8),
         users=random.randint(1, 6),
-        think_s=_between(random, 0.02, 0.4),
+        think_s=_between(random, 0.06, 0.5),
     )

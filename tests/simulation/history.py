@@ -15,8 +15,8 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.workload import Workload
 from tests.simulation.world import Violation, World
 
-FAULTY_S = (4.0, 30.0)
-SETTLE_S = 8.0  # after the faults: elections, reconnections, back-offs, snapshots
+FAULTY_S = (3.0, 20.0)
+SETTLE_S = 7.0  # after the faults: elections, reconnections, back-offs, snapshots
 CALM_S = 2.0  # of work that must be answered
 ANSWER_S = 3.0  # how long an answer may take in a calm cluster
 REST_S = 4.0  # until all that was asked is answered and applied everywhere

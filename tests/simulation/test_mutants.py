@@ -26,6 +26,7 @@ from factors.lockout import Lockout, record_failure
 from tests.simulation.history import run_seed
 from tests.simulation.memory_files import MemoryFile, MemoryFiles
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes its time; nothing here is timed
 SEEDS_MAX = 12
 
 Patch = Callable[[pytest.MonkeyPatch], None]

@@ -5,6 +5,7 @@ import pytest
 from tests.simulation.history import run_seed
 from tests.simulation.run import report
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes its time; nothing here is timed
 HISTORIES = 40
 CHUNK = 2
 
