@@ -74,7 +74,10 @@ def checked_configurations(place: DevelopmentDirectory) -> dict[str, LoadedConfi
         )
     loaded = {name: load_configuration(file) for name, file in files.items()}
     for configuration in loaded.values():
-        for option, address in (("client_address", configuration.client), ("peer_address", configuration.peer)):
+        addresses = {"client_address": configuration.client, "peer_address": configuration.peer}
+        if configuration.metrics is not None:
+            addresses["metrics_address"] = configuration.metrics
+        for option, address in addresses.items():
             if not is_loopback(address.host):
                 raise ConfigurationError(
                     f"{configuration.path}: {option} {address} is not loopback, and `watchword up` is for development;"
@@ -119,7 +122,11 @@ class DevelopmentCluster:
     def say_where(self) -> None:
         print(f"Watchword development cluster in {self._place.path}")
         for name, configuration in self._configurations.items():
-            print(f"  {name}  clients {configuration.client}  peers {configuration.peer}  log {configuration.log_file}")
+            metrics = f"  metrics {configuration.metrics}" if configuration.metrics else ""
+            print(
+                f"  {name}  clients {configuration.client}  peers {configuration.peer}{metrics}"
+                f"  log {configuration.log_file}"
+            )
         print(f"  profile {self._place.profile}", flush=True)
 
     def run(self, stop: threading.Event) -> None:

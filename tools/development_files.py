@@ -53,6 +53,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             name=f"node-{number}",
             client=Address(LOOPBACK, self.port + number - 1),
             peer=Address(LOOPBACK, self.port + NODES_MAX + number - 1),
+            metrics=Address(LOOPBACK, self.port + 2 * NODES_MAX + number - 1),
             further_hosts=("localhost", "::1"),
         )
 

@@ -23,6 +23,7 @@ from cluster.node.certificates import (
 from cluster.node.configuration import Address
 from cluster.node.directory import DATA_FILE, journal_directory
 from cluster.state.apply import State
+from cluster.state.commands import VERSION
 from cluster.state.genesis import genesis
 from cluster.state.records import (
     REQUEST_KEY_BYTES,
@@ -53,6 +54,7 @@ class NewNode:
     name: str
     client: Address
     peer: Address
+    metrics: Address | None = None
     further_hosts: tuple[str, ...] = ()
 
     @property
@@ -81,7 +83,7 @@ def new_cluster(
     issuing = make_issuing(root, cluster_id, now_ms)
     members = {random(ID_BYTES).hex(): node for node in nodes}
     state = genesis(
-        cluster=ClusterIdentity(cluster_id, identity.incarnation_counter, identity.incarnation_id, now_ms),
+        cluster=ClusterIdentity(cluster_id, identity.incarnation_counter, identity.incarnation_id, now_ms, VERSION),
         members={member_id: Member(node.name, str(node.peer), str(node.client)) for member_id, node in members.items()},
         roles={client_identity(cluster_id, name).uri: roles for name, roles in clients.items()},
         issuing_key=IssuingKey(issuing.key_pem, issuing.chain_pem, root.chain_pem),
@@ -141,6 +143,8 @@ def configuration_text(node: NewNode, kek: str, **tables: dict[str, str | int]) 
         f"peer_address = {_quoted(str(node.peer))}",
         f"kek = {_quoted(kek)}",
     ]
+    if node.metrics is not None:
+        lines.append(f"metrics_address = {_quoted(str(node.metrics))}")
     for table, options in tables.items():
         lines += ["", f"[{table}]"]
         lines += [f"{key} = {value if isinstance(value, int) else _quoted(value)}" for key, value in options.items()]

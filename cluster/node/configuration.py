@@ -100,6 +100,18 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 10
 
 
+class EventOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """[events] The audit trail, in `events/` of the data directory; see docs/events.md."""
+
+    file_bytes: Annotated[
+        int, Meta(ge=1 << 16, le=1 << 30, description="Bytes after which a file is finished and the next one begun.")
+    ] = 16 << 20
+    file_age_s: Annotated[int, Meta(ge=60, le=31 * 86_400, description="Seconds after which it is, too.")] = 86_400
+    keep_files: Annotated[
+        int, Meta(ge=0, le=100_000, description="Files kept; the oldest are removed. 0: all, and you archive them.")
+    ] = 0
+
+
 class NodeConfiguration(Struct, frozen=True, forbid_unknown_fields=True):
     """The options at the top of the file."""
 
@@ -122,12 +134,19 @@ class NodeConfiguration(Struct, frozen=True, forbid_unknown_fields=True):
     directory: Annotated[
         str, Meta(description="The node's data directory (mode 0700); relative to the configuration file.")
     ] = "."
-    metrics_address: Annotated[str, Meta(description="`HOST:PORT` for metrics; not served yet. Empty: none.")] = ""
+    metrics_address: Annotated[
+        str,
+        Meta(
+            description="`HOST:PORT` to listen on for metrics and health checks (plain HTTP; see docs/metrics.md). "
+            "Empty: none."
+        ),
+    ] = ""
     certificates: CertificateFiles = msgspec.field(default_factory=CertificateFiles)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     raft: RaftOptions = msgspec.field(default_factory=RaftOptions)
     snapshots: SnapshotOptions = msgspec.field(default_factory=SnapshotOptions)
     limits: LimitOptions = msgspec.field(default_factory=LimitOptions)
+    events: EventOptions = msgspec.field(default_factory=EventOptions)
 
 
 class LoadedConfiguration(NamedTuple):
@@ -138,6 +157,7 @@ class LoadedConfiguration(NamedTuple):
     directory: Path
     client: Address
     peer: Address
+    metrics: Address | None
     ca_file: Path
     certificate_file: Path
     key_file: Path
@@ -198,8 +218,7 @@ def _resolve(options: NodeConfiguration, text: str, path: Path) -> LoadedConfigu
             raise wrong(key, 'expected "HOST:PORT", such as "127.0.0.1:7400"') from error
 
     client, peer = address("client_address", options.client_address), address("peer_address", options.peer_address)
-    if options.metrics_address:
-        address("metrics_address", options.metrics_address)
+    metrics = address("metrics_address", options.metrics_address) if options.metrics_address else None
     if len({a for a in (options.client_address, options.peer_address, options.metrics_address) if a}) < 2 + bool(
         options.metrics_address
     ):
@@ -218,6 +237,7 @@ def _resolve(options: NodeConfiguration, text: str, path: Path) -> LoadedConfigu
         directory=base / options.directory,
         client=client,
         peer=peer,
+        metrics=metrics,
         ca_file=base / options.certificates.ca_file,
         certificate_file=base / options.certificates.certificate_file,
         key_file=base / options.certificates.key_file,

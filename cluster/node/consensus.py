@@ -23,6 +23,7 @@ from structlog.typing import FilteringBoundLogger
 from cluster.node.clock import NodeClock
 from cluster.node.configuration import NodeConfiguration, parse_address
 from cluster.node.identity import node_of_certificate
+from cluster.node.observation import Observation
 from cluster.node.offload import WorkerThread
 from cluster.node.opening import OpenedNode
 from cluster.node.proposer import Proposer, ProposerLimits
@@ -37,6 +38,8 @@ from cluster.state import codec, reads
 from cluster.state.apply import NewerCommand, State
 from cluster.state.results import Result
 from datastore.files import Files
+
+EVENTS_DURABLE_S = 10.0
 
 
 class Consensus:
@@ -54,6 +57,7 @@ class Consensus:
         tls: tuple[ssl.SSLContext, ssl.SSLContext],
         clock: NodeClock,
         random: SystemRandom,
+        observation: Observation,
         on_failure: Callable[[Exception], None],
         log: FilteringBoundLogger,
     ) -> None:
@@ -61,6 +65,7 @@ class Consensus:
         self._options = options
         self._on_failure = on_failure
         self._log = log
+        self.observation = observation
         self.opened = opened
         self.clock = clock
         self.journal = opened.journal
@@ -75,11 +80,17 @@ class Consensus:
             monotonic=clock.monotonic,
             random_bytes=random.randbytes,
             call_soon=lambda call: self._loop.call_soon(self._guarded, call),
+            on_answered=observation.answered,
         )
         self.replica: Replica[Result] = Replica(
-            opened.state, on_results=self.proposer.applied, on_newer_command=self._newer_command
+            opened.state,
+            on_results=self.proposer.applied,
+            on_newer_command=self._newer_command,
+            on_applied=observation.applied,
         )
-        self.syncing = JournalSyncing(self.journal, self._sync_worker, self._synced, self.fail)
+        self.syncing = JournalSyncing(
+            self.journal, self._sync_worker, self._synced, self.fail, observation.measures.sync_seconds.observe
+        )
         self.data_files = DataFiles(
             files=files,
             opened=opened,
@@ -91,6 +102,7 @@ class Consensus:
             on_published=self._data_file_published,
             on_failure=self.fail,
             log=log,
+            may_publish=lambda index: observation.events.wait_durable(index, EVENTS_DURABLE_S),
         )
         self.links = self._make_links(tls, random)
         self.engine = self._make_engine(random)
@@ -134,7 +146,7 @@ class Consensus:
                 election_timeout_min=raft.election_timeout_min_ms / 1000,
                 election_timeout_max=raft.election_timeout_max_ms / 1000,
             ),
-            log_event=self._log.warning,
+            log_event=self._raft_event,
         )
         engine.on_leader_changed = self._leader_changed
         engine.on_group_refused = self.proposer.refused
@@ -202,6 +214,8 @@ class Consensus:
 
     def _advance(self) -> None:
         self.engine.tick()
+        own_vote = self.journal.voted_for == self.opened.member_id
+        self.observation.saw_term(self.journal.current_term, own_vote=own_vote)
         if self.engine.wants_sync():
             self.syncing.begin()
         if self.engine.busy:
@@ -250,7 +264,12 @@ class Consensus:
     def _leader_changed(self, leader: str | None) -> None:
         member = self.opened.members.get(leader) if leader else None
         self._log.info("leader_changed", leader=member.name if member else None, term=self.journal.current_term)
+        self.observation.leader_changed(leader)
         self.proposer.leader_changed(leader)
+
+    def _raft_event(self, event: str, **fields: object) -> None:
+        self.observation.raft_event(event)
+        self._log.warning(event, **fields)
 
     def _newer_command(self, newer: NewerCommand) -> None:
         self._log.error("out_of_service", reason=str(newer))
@@ -258,15 +277,23 @@ class Consensus:
     # Data files
 
     def _take_state(self, state: State) -> None:
+        self.observation.events.installed(self.state.position.index + 1, state.position.index)
+        self.observation.measures.snapshots_installed += 1
         self.replica.replace(state)
         self._loop.call_soon(self._guarded, self.proposer.snapshot_installed)
 
     def write_data_file(self) -> bool:
-        """Begin to write the state out, if it has moved since the last time. False: nothing was begun."""
-        state = self.state
-        if self.failed or state.position.index <= self.data_files.current.position.index:
+        """Begin to write the state out, if it has moved since the last time. False: nothing was begun.
+
+        Nor where the audit trail can't be written: what the journal still has, the trail can still get.
+        """
+        state, events = self.state, self.observation.events
+        if self.failed or events.trouble or state.position.index <= self.data_files.current.position.index:
             return False
-        return self.data_files.write(state.snapshot())
+        begun = self.data_files.write(state.snapshot())
+        if begun:
+            events.position(state.position.index)
+        return begun
 
     async def written_out(self) -> None:
         """When no data file is being written any more."""

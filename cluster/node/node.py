@@ -26,6 +26,9 @@ from cluster.node.consensus import Consensus
 from cluster.node.directory import DirectoryLock
 from cluster.node.errors import EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
 from cluster.node.identity import TlsFiles, check_tls_files, load_tls_files, peer_contexts
+from cluster.node.metrics.instruments import Measures
+from cluster.node.metrics.port import Sources, metrics_responder
+from cluster.node.observation import Observation, event_writer
 from cluster.node.opening import OpenedNode, open_node
 from cluster.node.proposing import Proposing
 from cluster.node.snapshot_policy import SnapshotPolicy
@@ -53,6 +56,7 @@ HEALTH_INTERVAL_S = 0.05
 POLICY_INTERVAL_S = 1.0
 TRANSFER_S = 2.0
 LAST_DATA_FILE_S = 30.0
+LAST_EVENTS_S = 1.0
 BACKLOG = 128
 CERTIFICATE_DAYS_LOW = 30
 
@@ -134,7 +138,17 @@ class Node:
         self._clock_trusted = True
         self._tls = prepared.tls
         self._log = log
-        self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[int] = self._loop.create_future()
+        self._events = event_writer(
+            RealFiles(),
+            prepared.opened,
+            self._options.events,
+            wall_ms=prepared.clock.wall_ms,
+            log=log,
+            on_defect=self._events_failed,
+            on_written=lambda: None,
+        )
         self._consensus = Consensus(
             files=RealFiles(),
             opened=prepared.opened,
@@ -142,6 +156,7 @@ class Node:
             tls=peer_contexts(configuration.ca_file, configuration.certificate_file, configuration.key_file),
             clock=prepared.clock,
             random=SystemRandom(),
+            observation=Observation(self._events, Measures()),
             on_failure=self._failed,
             log=log,
         )
@@ -150,6 +165,10 @@ class Node:
         self._views = ClusterViews(self._consensus)
         self._policy = SnapshotPolicy(
             self._consensus.journal, self._options.snapshots, prepared.opened.data_file.position.index
+        )
+        self._gate = Gate(cluster_id=self._opened.identity.cluster_id, roles_of=self._roles_of, log=log)
+        self._metrics = metrics_responder(
+            Sources(self._consensus, self._views, self._gate, chain_pem=lambda: self._tls.chain_pem)
         )
         self._server: aio.Server | None = None
         self._health: health.aio.HealthServicer | None = None
@@ -164,6 +183,8 @@ class Node:
             AddressError: one of the addresses can't be listened on.
         """
         peers = listen(self._configuration.peer, "peer_address")
+        if self._configuration.metrics is not None:
+            await self._metrics.start(listen(self._configuration.metrics, "metrics_address"))
         self._health = await new_health_servicer()
         self._server = self._build_server(self._health)
         try:
@@ -179,6 +200,7 @@ class Node:
                 self._configuration.client, "client_address", "in use, or not this machine's"
             ) from error
         await self._server.start()
+        self._events.start()
         self._consensus.start(peers)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._watch_health()), loop.create_task(self._look_after())]
@@ -199,11 +221,7 @@ class Node:
 
     def _build_server(self, health_servicer: health.aio.HealthServicer) -> aio.Server:
         return build_server(
-            gate=Gate(
-                cluster_id=self._opened.identity.cluster_id,
-                roles_of=self._roles_of,
-                log=self._log,
-            ),
+            gate=self._gate,
             authentication=self._authentication,
             administration=AdministrationService(self._proposals, random_bytes=os.urandom, wall_ms=self._clock.wall_ms),
             cluster=ClusterService(self._views),
@@ -265,6 +283,10 @@ class Node:
         if not self._stopped.done():
             self._stopped.set_result(EXIT_STORAGE_FAILED if storage else EXIT_UNEXPECTED)
 
+    def _events_failed(self, error: Exception) -> None:
+        """In the thread that writes them: a defect, which stops the node as any other does."""
+        self._loop.call_soon_threadsafe(self._consensus.fail, error)
+
     # End
 
     def stop(self) -> None:
@@ -287,6 +309,9 @@ class Node:
         await self._consensus.hand_leadership_over(TRANSFER_S)
         await self._write_last_data_file()
         await self._consensus.close()
+        if not await asyncio.to_thread(self._events.close):
+            self._log.warning("events_left_to_the_journal", waiting=self._events.waiting)
+        await self._metrics.close()
         self._log.info("stopped")
 
     async def _write_last_data_file(self) -> None:
@@ -308,6 +333,9 @@ class Node:
         self._authentication.streams.drain()
         if self._server is not None:
             await self._server.stop(grace=0.2)
+        await self._metrics.close()
+        # What can still be written is; the journal has the rest.
+        await asyncio.to_thread(self._events.close, LAST_EVENTS_S)
 
 
 def listen(address: Address, option: str) -> socket.socket:

@@ -78,10 +78,13 @@ class ProposerLimits:
 class _Command(Generic[R]):
     """One command that waits for its answer; `resolve` becomes None when it has been given."""
 
-    __slots__ = ("cost", "data", "deadline", "resolve")
+    __slots__ = ("cost", "data", "deadline", "resolve", "since")
 
-    def __init__(self, data: bytes, cost: int, deadline: float, resolve: Callable[[R | Unavailable], None]) -> None:
+    def __init__(
+        self, data: bytes, cost: int, since: float, deadline: float, resolve: Callable[[R | Unavailable], None]
+    ) -> None:
         self.data = data
+        self.since = since
         self.cost = cost
         self.deadline = deadline
         self.resolve: Callable[[R | Unavailable], None] | None = resolve
@@ -104,7 +107,8 @@ class Proposer(Generic[R]):
 
     `pack` makes a group's payload of commands; `hand_over` gives a group to the leader (False: no
     leader is known, or it takes no more); `call_soon` runs a function after the present call stack, never inside
-    it, so that nothing is handed over from within the engine's own apply.
+    it, so that nothing is handed over from within the engine's own apply. `on_answered` is told each outcome and how
+    many seconds the command waited for it.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class Proposer(Generic[R]):
         monotonic: Callable[[], float],
         random_bytes: Callable[[int], bytes],
         call_soon: Callable[[Callable[[], None]], object],
+        on_answered: Callable[[R | Unavailable, float], None] = lambda _outcome, _seconds: None,
         log: logging.Logger | None = None,
     ) -> None:
         self._limits = limits
@@ -124,6 +129,7 @@ class Proposer(Generic[R]):
         self._monotonic = monotonic
         self._random_bytes = random_bytes
         self._call_soon = call_soon
+        self._on_answered = on_answered
         self._log = log or logging.getLogger(__name__)
         self._waiting: deque[_Command[R]] = deque()
         self._groups: dict[bytes, _InFlight[R]] = {}  # in the order they were made
@@ -153,7 +159,7 @@ class Proposer(Generic[R]):
         over_count = self._unanswered >= self._limits.queue_commands_max
         if over_count or self._held_bytes + len(command) > self._limits.queue_bytes_max:
             raise QueueFull(f"{self._unanswered} commands wait for their answer; try again later")
-        self._waiting.append(_Command(command, cost, deadline, resolve))
+        self._waiting.append(_Command(command, cost, self._monotonic(), deadline, resolve))
         self._unanswered += 1
         self._held_bytes += len(command)
         self._earliest_deadline = min(self._earliest_deadline, deadline)
@@ -291,6 +297,7 @@ class Proposer(Generic[R]):
             return
         self._unanswered -= 1
         try:
+            self._on_answered(outcome, self._monotonic() - command.since)
             resolve(outcome)
         except Exception as error:  # noqa: BLE001
             # A caller's bug must not stop apply, nor have the engine apply the entry again.

@@ -36,6 +36,7 @@ class Applies(Protocol[R_co]):
 class Replica(Generic[R]):
     """Applies entries to the state and passes each group's results on, by the group's id.
 
+    `on_applied(index, stamp, results by group)` is called for each entry, before its results are passed on;
     `on_results(group id, results)` is the proposer's `applied`; `on_newer_command` is called once.
     """
 
@@ -45,10 +46,12 @@ class Replica(Generic[R]):
         *,
         on_results: Callable[[bytes, Sequence[R]], None],
         on_newer_command: Callable[[NewerCommand], None],
+        on_applied: Callable[[int, int, Sequence[Sequence[R]]], None] = lambda _index, _stamp_ms, _results: None,
     ) -> None:
         self._state = state
         self._on_results = on_results
         self._on_newer_command = on_newer_command
+        self._on_applied = on_applied
         self._digests: dict[int, bytes] = {}  # the last DIGESTS_KEPT, by index
         self._out_of_service = False
 
@@ -78,6 +81,7 @@ class Replica(Generic[R]):
         digest = self._state.running_digest
         self._digests[index] = digest
         self._digests.pop(index - DIGESTS_KEPT, None)
+        self._on_applied(index, stamp_ms, results)
         for group, answers in zip(groups, results, strict=True):
             self._on_results(group.group_id, answers)
         return digest

@@ -66,8 +66,9 @@ class DataFiles:
     """What the engine asks of snapshots (`cluster.raft.snapshot_transfer.Snapshots`), and the node's own writing.
 
     `written` is the journal's counter of changes. `take_state` makes the node stand on a peer's state. `on_published`
-    is called with the oldest kept generation's index after each new current data file. A storage error goes to
-    `on_failure`, and nothing else happens.
+    is called with the oldest kept generation's index after each new current data file. `may_publish` is asked in the
+    worker, and may wait there, before a data file at an index becomes the one to start from: what lies before it is
+    then never applied here again. A storage error goes to `on_failure`, and nothing else happens.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class DataFiles:
         on_failure: Callable[[Exception], None],
         log: FilteringBoundLogger,
         pause: Callable[[float], None] = time.sleep,
+        may_publish: Callable[[int], bool] = lambda _index: True,
     ) -> None:
         self._files = files
         self._generations = opened.generations
@@ -99,10 +101,12 @@ class DataFiles:
         self._on_failure = on_failure
         self._log = log
         self._pause = pause
+        self._may_publish = may_publish
         self._receiving: _Receiving | None = None
         self._committed: Verified | None = None  # the journal that begins with it is not on disk yet
         self._publish_at = 0  # ... but is once this many of its changes are
         self.busy = False  # writing, or installing
+        self.written_count = 0
         self.current = opened.data_file
         self._file, self._meta = self._open_current(opened.data_file)
         self._previous: tuple[File, SnapshotMeta] | None = None
@@ -117,13 +121,21 @@ class DataFiles:
         path = self._generations.temporary_path(self._new_name())
         created_ms = self._wall_ms()
 
-        def work() -> _Published:
+        def work() -> _Published | None:
             return self._write(snapshot, path, created_ms)
 
-        self._worker(work, self._published, self._on_failure)
+        def written(published: _Published | None) -> None:
+            if published is None:
+                self.busy = False
+                self._log.warning("data_file_withheld", reason="the audit trail is behind it")
+            else:
+                self.written_count += 1
+                self._published(published)
+
+        self._worker(work, written, self._on_failure)
         return True
 
-    def _write(self, snapshot: Snapshot, path: str, created_ms: int) -> _Published:
+    def _write(self, snapshot: Snapshot, path: str, created_ms: int) -> _Published | None:
         at = snapshot.position
         written = datafile.write_data_file(
             self._files,
@@ -142,6 +154,9 @@ class DataFiles:
                 pass
             assert reader.summary == written, "what was read back is not what was written"
         size = size_of(self._files, path)
+        if not self._may_publish(at.index):
+            self._remove(path)
+            return None
         self._generations.publish(path)
         return _Published(DataFile(at, created_ms, size), self._generations.oldest_index())
 
@@ -267,6 +282,8 @@ class DataFiles:
         self.busy = True
 
         def work() -> _Published:
+            # Wait, and go on in any case: the journal begins after this snapshot already. See `gap` in the trail.
+            self._may_publish(verified.data_file.position.index)
             self._generations.publish(received_path(self._directory))
             return _Published(verified.data_file, self._generations.oldest_index())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from cluster.node.offload import Offload
@@ -25,11 +26,15 @@ class JournalSyncing:
         worker: Offload,
         on_synced: Callable[[], None],
         on_failure: Callable[[Exception], None],
+        on_duration: Callable[[float], None] = lambda _seconds: None,
+        monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._journal = journal
         self._worker = worker
         self._on_synced = on_synced
         self._on_failure = on_failure
+        self._on_duration = on_duration
+        self._monotonic = monotonic
         self.running = False
 
     def begin(self) -> None:
@@ -40,9 +45,15 @@ class JournalSyncing:
         if pending is None:
             return
         self.running = True
-        self._worker(pending.run, lambda _: self._ended(pending), self._on_failure)
+        self._worker(lambda: self._timed(pending), lambda seconds: self._ended(pending, seconds), self._on_failure)
 
-    def _ended(self, pending: PendingSync) -> None:
+    def _timed(self, pending: PendingSync) -> float:
+        started = self._monotonic()
+        pending.run()
+        return self._monotonic() - started
+
+    def _ended(self, pending: PendingSync, seconds: float) -> None:
         self.running = False
+        self._on_duration(seconds)
         self._journal.end_sync(pending)
         self._on_synced()

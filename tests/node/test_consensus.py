@@ -18,6 +18,8 @@ from cluster.node.configuration import NodeConfiguration
 from cluster.node.consensus import Consensus
 from cluster.node.identity import peer_contexts
 from cluster.node.logs import make_logger
+from cluster.node.metrics.instruments import Measures
+from cluster.node.observation import Observation
 from cluster.node.proposing import Proposing
 from cluster.node.view import ClusterViews
 from cluster.services.ports import Cause, NodeRole, Unavailable
@@ -28,6 +30,7 @@ from datastore.errors import StorageFailed
 from datastore.files import RealFiles
 from tests.node.test_links import listening_socket, until
 from tests.node.test_opening import make_cluster, opened
+from tests.node.trails import writer
 
 OPTIONS = NodeConfiguration(name="n", client_address="127.0.0.1:1", peer_address="127.0.0.1:2", kek="file:kek")
 BARRIER = codec.pack(Barrier())
@@ -39,6 +42,8 @@ class Lone:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.failures: list[Exception] = []
+        self.events = writer(RealFiles(), str(directory / "events"))
+        self.events.start()
         tls = peer_contexts(directory / CA_FILE, directory / CERTIFICATE_FILE, directory / KEY_FILE)
         self.consensus = Consensus(
             files=RealFiles(),
@@ -47,6 +52,7 @@ class Lone:
             tls=tls,
             clock=NodeClock(),
             random=SystemRandom(),
+            observation=Observation(self.events, Measures()),
             on_failure=self.failures.append,
             log=make_logger(io.StringIO(), "info"),
         )
