@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from watchword.client import TIMEOUT_S, Client
+from watchword.coalesce import IN_FLIGHT_MAX, CoalescingVerifier
 from watchword.profile import Profile
+from watchword.verification import Verification
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +59,10 @@ class BlockingClient:
         """Wait for a coroutine that runs in the client's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
+    def stream(self, *, in_flight_max: int = IN_FLIGHT_MAX) -> "BlockingVerifier":
+        """For many threads that sign people in at a time; see `Client.stream`."""
+        return BlockingVerifier(self, self.client.stream(in_flight_max=in_flight_max))
+
     verify = _blocking(Client.verify)
     add_user = _blocking(Client.add_user)
     get_user = _blocking(Client.get_user)
@@ -73,3 +79,45 @@ class BlockingClient:
     disable_token = _blocking(Client.disable_token)
     delete_token = _blocking(Client.delete_token)
     get_statuses = _blocking(Client.get_statuses)
+
+
+class BlockingVerifier:
+    """A `CoalescingVerifier` whose callers, in any threads, wait for their answers."""
+
+    def __init__(self, client: BlockingClient, verifier: CoalescingVerifier) -> None:
+        self._client = client
+        self._verifier = verifier
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes nothing more, and waits for what is under way."""
+        self._client.run(self._verifier.close())
+
+    def verify(
+        self,
+        user_id: str,
+        passcode: str,
+        *,
+        token_id: str | None = None,
+        application: str = "",
+        address: str = "",
+        request_id: str | None = None,
+    ) -> Verification:
+        """One authentication, as `Client.verify`.  Only `accepted` lets somebody in."""
+        return self._client.run(
+            self._verifier.verify(
+                user_id,
+                passcode,
+                token_id=token_id,
+                application=application,
+                address=address,
+                request_id=request_id,
+            )
+        )

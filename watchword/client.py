@@ -12,27 +12,30 @@ does not know is a rejection.
 import asyncio
 import secrets
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
 from watchword import errors
+from watchword.coalesce import IN_FLIGHT_MAX, CoalescingVerifier
 from watchword.credentials import Credentials, load_credentials
 from watchword.failover import Failover, FailoverPolicy
 from watchword.profile import Profile
 from watchword.status import RETRIED, details_of, error_of, preferred
 from watchword.v1 import administration_pb2 as administration
-from watchword.v1 import authentication_pb2 as authentication
 from watchword.v1 import cluster_pb2 as cluster
 from watchword.v1.administration_pb2_grpc import AdministrationStub
 from watchword.v1.authentication_pb2_grpc import AuthenticationStub
 from watchword.v1.cluster_pb2_grpc import ClusterStub
+from watchword.verification import Verification, name_of, text, verification_of, verify_request
+
+__all__ = ["Client", "Verification", "name_of", "text", "verification_of"]
 
 TIMEOUT_S = 10.0
 TIMEOUT_S_MAX = 30.0  # request ids are remembered for 60 s, so that a retry within this is safe
@@ -55,25 +58,6 @@ _RANDOM = secrets.SystemRandom()
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What the cluster decided.
-
-    `accepted` is what a caller acts on.  `decision` is "ACCEPT" or "REJECT", and REJECT for any decision that this
-    client does not know.  `reason` ("WRONG", "REPLAYED", …) and, on a rejection, `token_id` are empty for callers who
-    may not see them; `advice` is what to tell the person.
-    """
-
-    accepted: bool
-    reason: str
-    advice: str
-    token_id: str
-
-    @property
-    def decision(self) -> str:
-        return "ACCEPT" if self.accepted else "REJECT"
 
 
 class Stubs:
@@ -118,6 +102,7 @@ class Client:
         self._new_request_id = new_request_id
         self._sleep = sleep
         self._stubs: dict[str, Stubs] = {}
+        self._verifiers: weakref.WeakSet[CoalescingVerifier] = weakref.WeakSet()
         # Where the next call begins: clients spread over the nodes, and one keeps to a node that answers.
         self._first = min(int(random() * len(self._endpoints)), len(self._endpoints) - 1)
 
@@ -130,6 +115,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
+        for verifier in self._verifiers:
+            verifier.abandon()
         stubs, self._stubs = self._stubs, {}
         await asyncio.gather(*(each.channel.close() for each in stubs.values()))
 
@@ -146,20 +133,29 @@ class Client:
         request_id: str | None = None,
     ) -> Verification:
         """One authentication.  Only `accepted` lets somebody in."""
-        request = authentication.VerifyRequest(
-            request_id=self._request_id(request_id),
-            user_id=text("user_id", user_id),
-            passcode=text("passcode", passcode),
-            token_id=None if token_id is None else text("token_id", token_id),
+        request = verify_request(
+            self._request_id(request_id), user_id, passcode, token_id=token_id, application=application, address=address
         )
-        if application or address:
-            request.client.CopyFrom(
-                authentication.ClientInfo(
-                    application=text("application", application), address=text("address", address)
-                )
-            )
         response = await self._call(lambda stubs: stubs.authentication.Verify, request)
         return verification_of(response)
+
+    def stream(self, *, in_flight_max: int = IN_FLIGHT_MAX) -> CoalescingVerifier:
+        """For many sign-ins at a time: they share a stream, and what is asked at once goes out in one message.
+
+        Close it before the client, or use it as a context manager: then what is under way is answered.
+        """
+        verifier = CoalescingVerifier(
+            lambda endpoint: self._stubs_of(endpoint).authentication.VerifyStream(),
+            self._endpoints,
+            first=self._first,
+            timeout_s=self._timeout_s,
+            policy=self._policy,
+            in_flight_max=in_flight_max,
+            random=self._random,
+            new_request_id=self._new_request_id,
+        )
+        self._verifiers.add(verifier)
+        return verifier
 
     # Users
 
@@ -341,28 +337,3 @@ class Client:
 
     def _request_id(self, given: str | None) -> str:
         return self._new_request_id() if given is None else text("request_id", given)
-
-
-def text(field: str, value: str) -> str:
-    """The value itself; `InvalidArgument`, which does not repeat it, where it is not Unicode text."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise errors.InvalidArgument(f"{field} is not valid text", field=field, advice="write it in UTF-8") from None
-    return value
-
-
-def verification_of(response: authentication.VerifyResponse) -> Verification:
-    """What an answer means: anything but ACCEPT is a rejection."""
-    return Verification(
-        accepted=response.decision == authentication.DECISION_ACCEPT,
-        reason=name_of(authentication.Reason, response.reason, "REASON_"),
-        advice=name_of(authentication.Advice, response.advice, "ADVICE_"),
-        token_id=response.token_id,
-    )
-
-
-def name_of(enumeration: Any, value: int, prefix: str) -> str:
-    """The name of an enum's value without its prefix; empty where it is unspecified or newer than this client."""
-    name = {number: name for name, number in enumeration.items()}.get(value, "")
-    return "" if name == f"{prefix}UNSPECIFIED" else name.removeprefix(prefix)

@@ -66,11 +66,15 @@ def details_of(error: grpc.aio.AioRpcError) -> Details:
             status = status_pb2.Status.FromString(value)
         except DecodeError:
             continue
-        for detail in status.details:
-            _take(details, detail)
+        _take_all(details, status)
+    return details
+
+
+def _take_all(details: Details, status: status_pb2.Status) -> None:
+    for detail in status.details:
+        _take(details, detail)
     # The message of a node ends with what to do, for those who see nothing else.
     details.message = details.message.removesuffix(f"; {details.next}")
-    return details
 
 
 def _take(details: Details, detail: Any) -> None:
@@ -91,8 +95,30 @@ def _take(details: Details, detail: Any) -> None:
 
 def error_of(error: grpc.aio.AioRpcError, endpoint: str) -> errors.WatchwordError:
     """What to raise for an answer of `endpoint` that is an error."""
-    code = error.code()
-    details = details_of(error)
+    return _error(error.code(), details_of(error), endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One request of a stream that a node answered with an error."""
+
+    code: grpc.StatusCode
+    error: errors.WatchwordError
+    retry_after_s: float
+
+
+def failed_of(status: status_pb2.Status, endpoint: str) -> Failed:
+    """What an error in the result of a stream means."""
+    details = Details(message=status.message)
+    _take_all(details, status)
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return Failed(code, _error(code, details, endpoint), details.retry_after_s)
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _error(code: grpc.StatusCode, details: Details, endpoint: str) -> errors.WatchwordError:
     message = details.message or f"{endpoint} answered {code.name}"
     if code in RETRIED:
         return _unavailable(code, details, endpoint)

@@ -1,7 +1,7 @@
 """Nodes that answer what a test tells them to, over real mutual TLS, and remember what they were asked."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,24 @@ from tests.services.certificates import Authority, Leaf, client_uri
 from watchword.profile import Profile, load_profile
 from watchword.v1 import administration_pb2, authentication_pb2, cluster_pb2
 
+# What a node does with one VerifyStream: messages come, answers go.
+Streaming = Callable[[Iterator[authentication_pb2.VerifyBatch], grpc.ServicerContext], Iterator[Message]]
 Answer = Message | CallError | Callable[[Any], Message] | grpc.StatusCode
 HANG = "hang"
 
 
 class FakeNode(grpc.GenericRpcHandler):
-    """`answers` holds a list a method: each call takes the next, and the last one stays."""
+    """`answers` holds a list a method: each call takes the next, and the last one stays.
+
+    `streaming` answers streams, `batches` is what came on them, and `streams` how many there were.
+    """
 
     def __init__(self, authority: Authority) -> None:
         self.answers: dict[str, list[Answer | str]] = {}
         self.requests: list[tuple[str, Any]] = []
+        self.streaming: Streaming | None = None
+        self.batches: list[authentication_pb2.VerifyBatch] = []
+        self.streams = 0
         self._released = threading.Event()
         self._methods = {
             f"/{service.full_name}/{method.name}": method
@@ -45,6 +53,10 @@ class FakeNode(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         method = self._methods[handler_call_details.method]
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream, authentication_pb2.VerifyBatch.FromString, lambda message: message.SerializeToString()
+            )
 
         def answer(request: Any, context: grpc.ServicerContext) -> Message:
             self.requests.append((method.name, request))
@@ -62,6 +74,24 @@ class FakeNode(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(
             answer, GetMessageClass(method.input_type).FromString, lambda message: message.SerializeToString()
         )
+
+    def _stream(
+        self, batches: Iterator[authentication_pb2.VerifyBatch], context: grpc.ServicerContext
+    ) -> Iterator[Message]:
+        self.streams += 1
+        if self.streaming is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+        def remembered() -> Iterator[authentication_pb2.VerifyBatch]:
+            for batch in batches:
+                self.batches.append(batch)
+                yield batch
+
+        yield from self.streaming(remembered(), context)
+
+    def wait_until_released(self) -> None:
+        """As a node that hangs does, to the end of the test."""
+        self._released.wait()
 
     def asked(self, method: str) -> list[Any]:
         return [request for name, request in self.requests if name == method]
