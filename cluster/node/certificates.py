@@ -13,11 +13,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cluster.node.errors import CertificateError
@@ -26,15 +27,23 @@ ROOT_DAYS = 7300
 ISSUING_DAYS = 3650
 NODE_DAYS = 397
 CLIENT_DAYS = 730
+DAY_MS = 86_400_000
 # A certificate made now must hold on a peer whose clock is a little behind.
 BACKDATED = timedelta(minutes=5)
 
-_IDENTITY = re.compile(r"watchword://(?P<cluster>[0-9a-f]{32})/(?P<kind>node|client)/(?P<name>[A-Za-z0-9._@-]{1,64})")
+_IDENTITY = re.compile(
+    r"watchword://(?P<cluster>[0-9a-f]{32})/"
+    r"(?:node/(?P<node>[A-Za-z0-9._@-]{1,64})"
+    r"|client/(?P<client>[A-Za-z0-9._@-]{1,64}(?:/(?:[2-9]|[1-9][0-9]{1,3}))?))"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateIdentity:
-    """Whom a certificate stands for: a node by its member id, a client by its name."""
+    """Whom a certificate stands for: a node by its member id, a client by its name.
+
+    Behind a name that was revoked and added again stands `/` and the number of its generation, from 2.
+    """
 
     cluster_id: str
     kind: Literal["node", "client"]
@@ -43,6 +52,13 @@ class CertificateIdentity:
     @property
     def uri(self) -> str:
         return f"watchword://{self.cluster_id}/{self.kind}/{self.name}"
+
+
+class Validity(NamedTuple):
+    """Milliseconds UTC."""
+
+    from_ms: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +80,7 @@ def client_identity(cluster_id: str, name: str) -> CertificateIdentity:
         CertificateError: another name.
     """
     identity = CertificateIdentity(cluster_id, "client", name)
-    if _IDENTITY.fullmatch(identity.uri) is None:
+    if "/" in name or _IDENTITY.fullmatch(identity.uri) is None:
         raise CertificateError("a client's name is 1 to 64 letters, digits or any of . _ @ -; choose such a name")
     return identity
 
@@ -73,8 +89,9 @@ def parse_identity(uri: str) -> CertificateIdentity | None:
     match = _IDENTITY.fullmatch(uri)
     if match is None:
         return None
-    kind: Literal["node", "client"] = "node" if match["kind"] == "node" else "client"
-    return CertificateIdentity(match["cluster"], kind, match["name"])
+    if match["node"] is not None:
+        return CertificateIdentity(match["cluster"], "node", match["node"])
+    return CertificateIdentity(match["cluster"], "client", match["client"])
 
 
 def make_root(cluster_id: str, now_ms: int) -> Credential:
@@ -87,7 +104,7 @@ def make_root(cluster_id: str, now_ms: int) -> Credential:
 
 def make_issuing(root: Credential, cluster_id: str, now_ms: int) -> Credential:
     """The authority that every node signs with; it belongs into the sealed state."""
-    above, above_key = _certificate(root.chain_pem), _private_key(root.key_pem)
+    above, above_key = _certificate(root.chain_pem), private_key(root.key_pem)
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"Watchword issuing {cluster_id[:8]}")
     certificate = _authority(
@@ -123,48 +140,71 @@ def issue_client(issuing: Credential, identity: CertificateIdentity, now_ms: int
     )
 
 
+def sign_client(
+    issuing: Credential,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    identity: str,
+    serial: int,
+    issued_ms: int,
+    until_ms: int,
+) -> bytes:
+    """A certificate for a key that is the client's own; returns it, followed by the authority's (PEM)."""
+    parsed = parse_identity(identity)
+    assert parsed is not None, "clients have an identity of ours"
+    return _sign(
+        issuing,
+        public_key,
+        common_name=f"client {parsed.name}",
+        alternatives=[x509.UniformResourceIdentifier(identity)],
+        usages=[ExtendedKeyUsageOID.CLIENT_AUTH],
+        validity=Validity(issued_ms, until_ms),
+        serial=serial,
+    )
+
+
+def renew_node(issuing: Credential, own: Credential, now_ms: int) -> Credential:
+    """The node's certificate anew: the same key, identity and addresses, and time from now on.
+
+    The key stays, so that one file changes, in one step.
+    """
+    certificate, authority = _certificate(own.chain_pem), _certificate(issuing.chain_pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    identity = identity_of(own.chain_pem)
+    assert identity is not None, "a node's own certificate was checked when it was read"
+    until_ms = min(now_ms + NODE_DAYS * DAY_MS, _ms(authority.not_valid_after_utc))
+    chain = _sign(
+        issuing,
+        certificate.public_key(),
+        common_name=f"node {identity.name}",
+        alternatives=list(names),
+        usages=[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
+        validity=Validity(now_ms, until_ms),
+    )
+    return Credential(chain, own.key_pem)
+
+
+def validity(certificate: bytes) -> Validity:
+    """From when to when a certificate (DER, or the first one of PEM) holds."""
+    found = parsed(certificate)
+    return Validity(_ms(found.not_valid_before_utc), _ms(found.not_valid_after_utc))
+
+
+def valid_until_ms(certificate: bytes) -> int:
+    return validity(certificate).until_ms
+
+
 def identity_of(certificate: bytes) -> CertificateIdentity | None:
     """The identity in a certificate (DER, or the first one of PEM); None where there isn't exactly one of ours."""
-    uris = _parse(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uris = parsed(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     found = [parse_identity(uri) for uri in uris.get_values_for_type(x509.UniformResourceIdentifier)]
     return found[0] if len(found) == 1 else None
 
 
 def days_left(certificate: bytes, now_ms: int) -> int:
     """Whole days until the end; negative once it is over."""
-    left = _parse(certificate).not_valid_after_utc - _at(now_ms)
+    left = parsed(certificate).not_valid_after_utc - at(now_ms)
     return left // timedelta(days=1)
-
-
-def check_own(chain_pem: bytes, key_pem: bytes, expected: CertificateIdentity, now_ms: int, path: str) -> None:
-    """That this is the certificate of `expected`, that the key belongs to it, and that it is valid now.
-
-    Raises:
-        CertificateError: what is wrong with `path`, and what to do.
-    """
-    try:
-        certificate, key = _parse(chain_pem), _private_key(key_pem)
-        identity = identity_of(chain_pem)
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
-        raise CertificateError(
-            f"{path}: is not a certificate and key of Watchword; put the node's own there"
-        ) from error
-    if certificate.public_key() != key.public_key():
-        raise CertificateError(f"{path}: does not belong to the private key; put both files of one issue there")
-    if identity != expected:
-        raise CertificateError(
-            f"{path}: stands for {identity.uri if identity else 'nobody of ours'}, this node is {expected.uri};"
-            " put the certificate that was issued to this node there"
-        )
-    if _at(now_ms) > certificate.not_valid_after_utc:
-        raise CertificateError(
-            f"{path}: expired {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; put a renewed certificate there"
-        )
-    if _at(now_ms) < certificate.not_valid_before_utc:
-        raise CertificateError(
-            f"{path}: is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC;"
-            " check this machine's clock"
-        )
 
 
 def _issue(
@@ -176,10 +216,31 @@ def _issue(
     days: int,
     now_ms: int,
 ) -> Credential:
-    above, above_key = _certificate(issuing.chain_pem), _private_key(issuing.key_pem)
     key = ec.generate_private_key(ec.SECP256R1())
+    chain = _sign(
+        issuing,
+        key.public_key(),
+        common_name=common_name,
+        alternatives=alternatives,
+        usages=usages,
+        validity=Validity(now_ms, now_ms + days * DAY_MS),
+    )
+    return Credential(chain, _key_pem(key))
+
+
+def _sign(
+    issuing: Credential,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    common_name: str,
+    alternatives: Sequence[x509.GeneralName],
+    usages: Sequence[x509.ObjectIdentifier],
+    validity: Validity,
+    serial: int | None = None,
+) -> bytes:
+    above, above_key = _certificate(issuing.chain_pem), private_key(issuing.key_pem)
     certificate = (
-        _builder(_name(common_name), above.subject, key.public_key(), days, now_ms)
+        _builder(_name(common_name), above.subject, public_key, validity, serial)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -187,7 +248,7 @@ def _issue(
         .add_extension(_authority_key_identifier(above), critical=False)
         .sign(above_key, hashes.SHA256())
     )
-    return Credential(_pem(certificate) + issuing.chain_pem, _key_pem(key))
+    return _pem(certificate) + issuing.chain_pem
 
 
 def _authority(
@@ -202,7 +263,7 @@ def _authority(
 ) -> x509.Certificate:
     issuer = above.subject if above is not None else subject
     builder = (
-        _builder(subject, issuer, key.public_key(), days, now_ms)
+        _builder(subject, issuer, key.public_key(), Validity(now_ms, now_ms + days * DAY_MS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
     )
@@ -212,16 +273,20 @@ def _authority(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int, now_ms: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    validity: Validity,
+    serial: int | None = None,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_at(now_ms) - BACKDATED)
-        .not_valid_after(_at(now_ms) + timedelta(days=days))
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(at(validity.from_ms) - BACKDATED)
+        .not_valid_after(at(validity.until_ms))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
@@ -256,11 +321,15 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _at(now_ms: int) -> datetime:
+def at(now_ms: int) -> datetime:
     return datetime.fromtimestamp(now_ms / 1000, tz=UTC)
 
 
-def _parse(certificate: bytes) -> x509.Certificate:
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def parsed(certificate: bytes) -> x509.Certificate:
     return _certificate(certificate) if b"-----BEGIN" in certificate else x509.load_der_x509_certificate(certificate)
 
 
@@ -268,7 +337,7 @@ def _certificate(pem: bytes) -> x509.Certificate:
     return x509.load_pem_x509_certificate(pem)
 
 
-def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError("not an elliptic curve key")

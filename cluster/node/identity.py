@@ -12,7 +12,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.node.certificates import check_own, identity_of, node_identity
+from cluster.node.certificate_checks import check_own
+from cluster.node.certificates import identity_of, node_identity
 from cluster.node.errors import CertificateError
 
 

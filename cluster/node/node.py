@@ -19,6 +19,7 @@ from grpc import aio
 from grpc_health.v1 import health
 from structlog.typing import FilteringBoundLogger
 
+from cluster.node.authority import IssuingAuthority
 from cluster.node.certificates import days_left
 from cluster.node.clock import NodeClock, check_lone_start
 from cluster.node.configuration import Address, LoadedConfiguration
@@ -39,6 +40,7 @@ from cluster.services.administration import AdministrationService
 from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
 from cluster.services.gate import Gate
+from cluster.services.hashing import HashPool
 from cluster.services.proposals import Proposals
 from cluster.services.server import (
     TlsIdentity,
@@ -47,6 +49,8 @@ from cluster.services.server import (
     server_credentials,
     set_serving,
 )
+from cluster.services.sign_ins import SignIns
+from cluster.state.client_reads import is_revoked
 from cluster.state.records import Role
 from datastore.errors import DatastoreError
 from datastore.files import RealFiles
@@ -161,12 +165,16 @@ class Node:
             log=log,
         )
         self._proposals = Proposals(Proposing(self._consensus))
-        self._authentication = AuthenticationService(self._proposals)
+        self._hashes = HashPool()
+        self._sign_ins = SignIns(self._proposals, self._hashes, os.urandom)
+        self._authentication = AuthenticationService(self._proposals, self._sign_ins)
         self._views = ClusterViews(self._consensus)
         self._policy = SnapshotPolicy(
             self._consensus.journal, self._options.snapshots, prepared.opened.data_file.position.index
         )
-        self._gate = Gate(cluster_id=self._opened.identity.cluster_id, roles_of=self._roles_of, log=log)
+        self._gate = Gate(
+            cluster_id=self._opened.identity.cluster_id, roles_of=self._roles_of, is_revoked=self._is_revoked, log=log
+        )
         self._metrics = metrics_responder(
             Sources(self._consensus, self._views, self._gate, chain_pem=lambda: self._tls.chain_pem)
         )
@@ -223,13 +231,22 @@ class Node:
         return build_server(
             gate=self._gate,
             authentication=self._authentication,
-            administration=AdministrationService(self._proposals, random_bytes=os.urandom, wall_ms=self._clock.wall_ms),
+            administration=AdministrationService(
+                self._proposals,
+                IssuingAuthority(),
+                self._sign_ins,
+                random_bytes=os.urandom,
+                wall_ms=self._clock.wall_ms,
+            ),
             cluster=ClusterService(self._views),
             health_servicer=health_servicer,
         )
 
     def _roles_of(self, identity: str) -> frozenset[Role]:
         return self._consensus.state.roles_of(identity)  # the state changes hands when a snapshot is installed
+
+    def _is_revoked(self, identity: str) -> bool:
+        return is_revoked(self._consensus.state, identity)
 
     # While it runs
 
@@ -306,6 +323,7 @@ class Node:
         assert self._server is not None, "only a started node ends"
         self._authentication.streams.drain()
         await self._server.stop(grace=float(self._options.limits.drain_s))
+        self._hashes.close()
         await self._consensus.hand_leadership_over(TRANSFER_S)
         await self._write_last_data_file()
         await self._consensus.close()
@@ -327,6 +345,7 @@ class Node:
 
     async def abandon(self) -> None:
         """After a failure: tell the callers, and go."""
+        self._hashes.close()
         for task in self._tasks:
             task.cancel()
         await self._set_serving(serving=False)

@@ -1,14 +1,19 @@
-"""The Administration service: users and their tokens."""
+"""The Administration service: users and their tokens; clients, codes and settings are in modules of their own."""
 
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from grpc import aio
 
 from cluster.services import fields, limits
+from cluster.services.authority import Authority
+from cluster.services.clients import ClientAdministration
+from cluster.services.codes import CodeAdministration
 from cluster.services.enrolment import add_token_command, provisioning_uri
+from cluster.services.paging import decode_page_token, encode_page_token
 from cluster.services.proposals import Proposals
+from cluster.services.settings import SettingsAdministration
+from cluster.services.sign_ins import SignIns
 from cluster.services.status import invalid, no_such_token, no_such_user
 from cluster.services.views import attempt_message, token_message, user_message
 from cluster.state import reads
@@ -26,7 +31,6 @@ from cluster.state.commands import (
     add_token_random_bytes,
 )
 from watchword.v1 import administration_pb2 as messages
-from watchword.v1 import administration_pb2_grpc
 
 # ruff: noqa: N802 - methods are named as in the contract
 
@@ -39,13 +43,20 @@ _ENABLED: Final = {
 }
 
 
-class AdministrationService(administration_pb2_grpc.AdministrationServicer):
+class AdministrationService(ClientAdministration, CodeAdministration, SettingsAdministration):
     """`random_bytes` is the source of secrets; `wall_ms` the node's clock, for what is shown only."""
 
     def __init__(
-        self, proposals: Proposals, *, random_bytes: Callable[[int], bytes], wall_ms: Callable[[], int]
+        self,
+        proposals: Proposals,
+        authority: Authority,
+        sign_ins: SignIns,
+        *,
+        random_bytes: Callable[[int], bytes],
+        wall_ms: Callable[[], int],
     ) -> None:
-        self._proposals = proposals
+        super().__init__(proposals, authority)
+        self._sign_ins = sign_ins
         self._random_bytes = random_bytes
         self._wall_ms = wall_ms
 
@@ -151,18 +162,3 @@ def user_filter(request: messages.ListUsersRequest) -> reads.UserFilter:
         enabled=_ENABLED[request.state],
         locked=request.locked if request.HasField("locked") else None,
     )
-
-
-def encode_page_token(after: str) -> str:
-    return urlsafe_b64encode(after.encode()).decode("ascii")
-
-
-def decode_page_token(token: str) -> str:
-    """The user after whom the page begins; empty for the first page. Raises CallError (INVALID_ARGUMENT)."""
-    malformed = invalid("page_token", "must be the next_page_token of an earlier answer")
-    if len(token) > limits.PAGE_TOKEN_CHARACTERS_MAX:
-        raise malformed
-    try:
-        return b64decode(token, altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise malformed from None

@@ -22,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from cluster.services import fields, limits
 from cluster.services.identity import certificate_identity
 from cluster.services.roles import is_allowed
-from cluster.services.status import CallError, Reason, abort, exhausted, internal, malformed, not_allowed
+from cluster.services.status import CallError, Reason, abort, exhausted, internal, malformed, not_allowed, revoked
 from cluster.state.records import Role
 
 # gRPC's handlers are of any request and response; their types are checked where they are made.
@@ -62,13 +62,19 @@ MALFORMED: Final = _Malformed()
 
 
 class Gate(aio.ServerInterceptor):
-    """See the module. `roles_of` reads the local state."""
+    """See the module. `roles_of` and `is_revoked` read the local state; who is revoked has no role."""
 
     def __init__(
-        self, *, cluster_id: str, roles_of: Callable[[str], frozenset[Role]], log: FilteringBoundLogger
+        self,
+        *,
+        cluster_id: str,
+        roles_of: Callable[[str], frozenset[Role]],
+        is_revoked: Callable[[str], bool],
+        log: FilteringBoundLogger,
     ) -> None:
         self._cluster_id = cluster_id
         self._roles_of = roles_of
+        self._is_revoked = is_revoked
         self._log = log
         self._in_flight: Counter[str] = Counter()
         self._guarded: dict[str, Handler] = {}
@@ -164,7 +170,10 @@ class Gate(aio.ServerInterceptor):
             self._in_flight[service] -= 1
 
     def _authorise(self, method: str, identity: str) -> None:
-        if not is_allowed(method, self._roles_of(identity)):
+        roles = self._roles_of(identity)
+        if not roles and self._is_revoked(identity):
+            raise revoked()
+        if not is_allowed(method, roles):
             raise not_allowed()
 
     async def _end(self, method: str, request: object, context: Context, error: Exception) -> NoReturn:

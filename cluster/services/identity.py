@@ -11,7 +11,12 @@ from enum import StrEnum
 from cluster.services.status import unauthenticated
 
 SCHEME = b"watchword://"
-_IDENTITY = re.compile(r"watchword://(?P<cluster>[0-9a-f]{32})/(?P<kind>node|client)/(?P<name>[A-Za-z0-9._@-]{1,64})")
+# A client whose name was revoked before has the number of its generation behind the name.
+_IDENTITY = re.compile(
+    r"watchword://(?P<cluster>[0-9a-f]{32})/"
+    r"(?:(?P<node>node)/(?P<member>[A-Za-z0-9._@-]{1,64})"
+    r"|client/(?P<name>[A-Za-z0-9._@-]{1,64})(?:/(?:[2-9]|[1-9][0-9]{1,3}))?)"
+)
 
 
 class Kind(StrEnum):
@@ -42,4 +47,5 @@ def certificate_identity(auth_context: Mapping[str, Iterable[bytes]], cluster_id
         raise unauthenticated("the identity in the certificate is malformed")
     if match["cluster"] != cluster_id:
         raise unauthenticated("the certificate belongs to another cluster")
-    return Identity(kind=Kind(match["kind"]), name=match["name"], uri=match[0])
+    kind = Kind.NODE if match["node"] else Kind.CLIENT
+    return Identity(kind=kind, name=match["member"] or match["name"], uri=match[0])

@@ -31,6 +31,18 @@ PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 PAGE_TOKEN_CHARACTERS_MAX: Final = 512
 
+# Certificates.
+CSR_BYTES_MAX: Final = 16 * 1024
+ROLES_MAX: Final = 32  # named in one request, also more than once
+CLIENT_LIFETIME_MS: Final = 730 * 24 * 3600 * 1000
+
+# PINs. At some 25 ms a hash: what waits longer than about a second is better refused.
+HASHES_PER_THREAD_MAX: Final = 48
+BYPASS_SECONDS_MIN: Final = records.BYPASS_SECONDS_MIN
+BYPASS_SECONDS_MAX: Final = records.BYPASS_SECONDS_MAX
+BYPASS_SECONDS_DEFAULT: Final = 300
+BYPASS_REASON_BYTES_MAX: Final = records.BYPASS_REASON_BYTES_MAX
+
 # Time.
 DEADLINE_S_DEFAULT: Final = 10.0
 # Request ids are remembered for 60 s of log time; what is answered later than this could not be retried safely.

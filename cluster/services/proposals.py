@@ -11,7 +11,7 @@ from cluster.services.gate import current_caller
 from cluster.services.ports import QueueFull, Replica, Unavailable
 from cluster.services.refusals import no_answer, refusal
 from cluster.services.roles import is_allowed
-from cluster.services.status import CallError, Reason, exhausted, not_allowed
+from cluster.services.status import CallError, Reason, cluster_version, exhausted, not_allowed
 from cluster.state import codec
 from cluster.state.apply import State
 from cluster.state.commands import Barrier, Command
@@ -33,13 +33,24 @@ class Proposals:
         self, command: Command, request_id: str, context: aio.ServicerContext[Any, Any], generated: bytes = b""
     ) -> Result:
         """Have the command applied in the caller's name, once for this request id."""
-        packed = codec.pack(
-            command,
-            request_id=fields.request_id(request_id),
-            client=current_caller().identity,
-            generated=generated,
-        )
-        return await self._propose(packed, context)
+        client = current_caller().identity
+        result = await self.answer(command, request_id, client, budget_s(context.time_remaining), generated)
+        refused = refusal(result)
+        if refused is not None:
+            raise refused
+        return result
+
+    async def answer(
+        self, command: Command, request_id: str, client: str, timeout_s: float, generated: bytes = b""
+    ) -> Result:
+        """What the state says, in that client's name; a refusal is an answer too."""
+        packed = self._packed(command, request_id, client, generated)
+        return await self._propose(packed, timeout_s)
+
+    def _packed(self, command: Command, request_id: str, client: str, generated: bytes = b"") -> bytes:
+        if self.state.identity.command_version < command.SINCE:
+            raise cluster_version()
+        return codec.pack(command, request_id=fields.request_id(request_id), client=client, generated=generated)
 
     def begin(
         self,
@@ -60,7 +71,7 @@ class Proposals:
             else:
                 answer(refusal(outcome) or outcome)
 
-        packed = codec.pack(command, request_id=fields.request_id(request_id), client=client)
+        packed = self._packed(command, request_id, client)
         try:
             self._replica.submit(packed, timeout_s, answered)
         except QueueFull:
@@ -70,24 +81,22 @@ class Proposals:
 
     async def fresh(self, context: aio.ServicerContext[Any, Any]) -> State:
         """The state with all that was acknowledged, by any node, before the call; the caller may still see it."""
-        await self._propose(codec.pack(Barrier()), context)
+        refused = refusal(await self._propose(codec.pack(Barrier()), budget_s(context.time_remaining)))
+        if refused is not None:
+            raise refused
         caller = current_caller()
         # At the door the local state was asked, which may have been behind a revocation.
         if not is_allowed(caller.method, self.state.roles_of(caller.identity)):
             raise not_allowed()
         return self.state
 
-    async def _propose(self, packed: bytes, context: aio.ServicerContext[Any, Any]) -> Result:
+    async def _propose(self, packed: bytes, timeout_s: float) -> Result:
         try:
-            result = await self._replica.propose(packed, budget_s(context.time_remaining))
+            return await self._replica.propose(packed, timeout_s)
         except QueueFull:
             raise _queue_full() from None
         except Unavailable as error:
             raise no_answer(error) from None
-        refused = refusal(result)
-        if refused is not None:
-            raise refused
-        return result
 
 
 def _queue_full() -> CallError:

@@ -7,12 +7,15 @@ from cluster.services.ports import Cause, Unavailable
 from cluster.services.status import (
     CallError,
     Reason,
+    client_exists,
     exhausted,
     internal,
     invalid,
+    no_such_client,
     no_such_token,
     no_such_user,
     not_allowed,
+    not_for_this_user,
     precondition,
     request_id_reused,
     token_exists,
@@ -33,34 +36,62 @@ def no_answer(error: Unavailable) -> CallError:
 
 
 def _not_found(field: str) -> CallError:
-    return no_such_token() if field == "token_id" else no_such_user()
+    return {"token_id": no_such_token, "name": no_such_client}.get(field, no_such_user)()
 
 
 def _already_exists(field: str) -> CallError:
-    return token_exists() if field == "secret" else user_exists()
+    return {"secret": token_exists, "name": client_exists}.get(field, user_exists)()
 
 
 def _failed_precondition(field: str) -> CallError:
-    match field:
-        case "token_status":
-            return precondition(
-                Reason.TOKEN_STATE,
-                "token_id",
-                "the token is in a state that does not allow this",
-                "look at its state with ListTokens",
-            )
-        case "tokens_per_user":
-            return precondition(
-                Reason.LIMIT_REACHED, "user_id", "the user has as many tokens as a user may", "delete one first"
-            )
-        case _:
-            return precondition(
-                Reason.CODE_NOT_ACCEPTED,
-                field,
-                "the code is not one that the token shows now",
-                "try again with the token's next code",
-            )
+    reason, subject, what, to_do = _PRECONDITIONS.get(
+        field,
+        (
+            Reason.CODE_NOT_ACCEPTED,
+            field,
+            "the code is not one that the token shows now",
+            "try again with the token's next code",
+        ),
+    )
+    return precondition(reason, subject, what, to_do)
 
+
+# By what cluster.state.results names: reason, the field of the request, what is so, and what to do.
+_PRECONDITIONS: Final[Mapping[str, tuple[Reason, str, str, str]]] = {
+    "token_status": (
+        Reason.TOKEN_STATE,
+        "token_id",
+        "the token is in a state that does not allow this",
+        "look at its state with ListTokens",
+    ),
+    "tokens_per_user": (
+        Reason.LIMIT_REACHED,
+        "user_id",
+        "the user has as many tokens as a user may",
+        "delete one first",
+    ),
+    "new_pin": (Reason.PIN_USED_BEFORE, "new_pin", "the new PIN was in use before", "choose one that is new"),
+    "oath_pin": (
+        Reason.PINS_NOT_IN_USE,
+        "user_id",
+        "PINs are not in use",
+        "an operator can require them in the settings",
+    ),
+    "user_state": (Reason.USER_DISABLED, "user_id", "the user is disabled", "enable the user first"),
+    "last_operator": (
+        Reason.LAST_OPERATOR,
+        "name",
+        "no other operator with a valid certificate would be left",
+        "add another operator first",
+    ),
+    "clients_max": (
+        Reason.LIMIT_REACHED,
+        "name",
+        "the cluster knows as many clients as it may",
+        "use one that there is",
+    ),
+    "issuer": (Reason.ISSUER_ENDED, "csr", "the authority that signs has ended", "check the clocks of the nodes"),
+}
 
 # The fields are those that cluster.state.results names.
 _REFUSALS: Final[Mapping[Code, Callable[[str], CallError]]] = {
@@ -68,13 +99,16 @@ _REFUSALS: Final[Mapping[Code, Callable[[str], CallError]]] = {
     Code.NOT_FOUND: _not_found,
     Code.ALREADY_EXISTS: _already_exists,
     Code.FAILED_PRECONDITION: _failed_precondition,
-    Code.PERMISSION_DENIED: lambda _field: not_allowed(),
+    Code.PERMISSION_DENIED: lambda field: not_for_this_user() if field == "user_id" else not_allowed(),
     Code.RESOURCE_EXHAUSTED: lambda _field: exhausted(
         Reason.TOO_MANY_REQUEST_IDS, "the cluster remembers as many request ids as it may"
     ),
     Code.REQUEST_ID_REUSED: lambda _field: request_id_reused(),
     Code.CORRUPT: lambda _field: internal(),
     Code.INTERNAL: lambda _field: internal(),
+    Code.STALE: lambda _field: unavailable(
+        Reason.CHANGED_MEANWHILE, "what the request is about changed each time that it was looked at"
+    ),
 }
 
 _CAUSES: Final = {

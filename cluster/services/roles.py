@@ -14,16 +14,19 @@ OPERATOR: Final = frozenset({Role.OPERATOR})
 DIRECTORY: Final = frozenset({Role.OPERATOR, Role.CONNECTOR})
 STAFF: Final = frozenset({Role.OPERATOR, Role.HELPDESK})
 READERS: Final = frozenset({Role.OPERATOR, Role.HELPDESK, Role.AUDITOR})
+AUDIT: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 EVERY_ROLE: Final = frozenset(Role)
 
 # They are told why an authentication was rejected; a front end is not.
 TOLD_REASONS: Final = READERS
 
-# A helpdesk sees no secrets, so it can't enrol where the answer shows one; it can clear the way and confirm.
+# A helpdesk sees no secrets, so it can't enrol where the answer shows one; it can clear the way, confirm, and give a
+# bypass, which works once and with the PIN (docs/decisions/).
 ALLOWED: Final = MappingProxyType(
     {
         "/watchword.v1.Authentication/Verify": frozenset({Role.FRONTEND}),
         "/watchword.v1.Authentication/VerifyStream": frozenset({Role.FRONTEND}),
+        "/watchword.v1.Authentication/ChangePin": frozenset({Role.FRONTEND}),
         "/watchword.v1.Administration/AddUser": DIRECTORY,
         "/watchword.v1.Administration/GetUser": READERS,
         "/watchword.v1.Administration/ListUsers": READERS,
@@ -38,6 +41,17 @@ ALLOWED: Final = MappingProxyType(
         "/watchword.v1.Administration/EnableToken": STAFF,
         "/watchword.v1.Administration/DisableToken": STAFF,
         "/watchword.v1.Administration/DeleteToken": STAFF,
+        "/watchword.v1.Administration/AddClient": OPERATOR,
+        "/watchword.v1.Administration/ListClients": AUDIT,
+        "/watchword.v1.Administration/RevokeClient": OPERATOR,
+        # For itself.
+        "/watchword.v1.Administration/RenewClient": EVERY_ROLE,
+        "/watchword.v1.Administration/SetPin": OPERATOR,
+        "/watchword.v1.Administration/IssueRecoveryCodes": OPERATOR,
+        # Apply keeps a helpdesk from itself and from operators.
+        "/watchword.v1.Administration/IssueBypass": STAFF,
+        "/watchword.v1.Administration/GetSettings": READERS,
+        "/watchword.v1.Administration/SetSettings": OPERATOR,
         "/watchword.v1.Cluster/GetStatus": EVERY_ROLE,
     }
 )

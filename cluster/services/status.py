@@ -43,7 +43,19 @@ class Reason(StrEnum):
     NO_SUCH_TOKEN = "NO_SUCH_TOKEN"  # noqa: S105 - a reason's name
     USER_EXISTS = "USER_EXISTS"
     TOKEN_EXISTS = "TOKEN_EXISTS"  # noqa: S105 - a reason's name
+    NO_SUCH_CLIENT = "NO_SUCH_CLIENT"
+    CLIENT_EXISTS = "CLIENT_EXISTS"
+    CLIENT_REVOKED = "CLIENT_REVOKED"
+    LAST_OPERATOR = "LAST_OPERATOR"
+    ISSUER_ENDED = "ISSUER_ENDED"
+    CERTIFICATE_REVOKED = "CERTIFICATE_REVOKED"
     CODE_NOT_ACCEPTED = "CODE_NOT_ACCEPTED"
+    PIN_USED_BEFORE = "PIN_USED_BEFORE"
+    PINS_NOT_IN_USE = "PINS_NOT_IN_USE"
+    USER_DISABLED = "USER_DISABLED"
+    CODES_REPLACED = "CODES_REPLACED"
+    CHANGED_MEANWHILE = "CHANGED_MEANWHILE"
+    CLUSTER_VERSION = "CLUSTER_VERSION"
     TOKEN_STATE = "TOKEN_STATE"  # noqa: S105 - a reason's name
     DEADLINE_PASSED = "DEADLINE_PASSED"
     INTERNAL = "INTERNAL"
@@ -113,12 +125,30 @@ def unauthenticated(what: str) -> CallError:
     )
 
 
+def revoked() -> CallError:
+    return CallError(
+        grpc.StatusCode.UNAUTHENTICATED,
+        Reason.CERTIFICATE_REVOKED,
+        "the certificate was revoked",
+        "ask an operator for a new one",
+    )
+
+
 def not_allowed() -> CallError:
     return CallError(
         grpc.StatusCode.PERMISSION_DENIED,
         Reason.NOT_ALLOWED,
         "no role of this certificate allows the call",
         "ask an operator for a certificate with the role",
+    )
+
+
+def not_for_this_user() -> CallError:
+    return CallError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        Reason.NOT_ALLOWED,
+        "a helpdesk may not do this for itself or for an operator",
+        "ask an operator",
     )
 
 
@@ -147,6 +177,10 @@ def no_such_token() -> CallError:
     return _missing(Reason.NO_SUCH_TOKEN, "token", "look for it with ListTokens")
 
 
+def no_such_client() -> CallError:
+    return _missing(Reason.NO_SUCH_CLIENT, "client", "look for it with ListClients")
+
+
 def _missing(reason: Reason, kind: str, to_do: str) -> CallError:
     description = f"there is no such {kind}"
     # The resource's name stays empty: it is a person's.
@@ -156,6 +190,11 @@ def _missing(reason: Reason, kind: str, to_do: str) -> CallError:
 
 def user_exists() -> CallError:
     return _existing(Reason.USER_EXISTS, "user", "there is such a user already", "use it, or take another user_id")
+
+
+def client_exists() -> CallError:
+    description = "there is such a client already"
+    return _existing(Reason.CLIENT_EXISTS, "client", description, "take another name, or revoke that one first")
 
 
 def token_exists() -> CallError:
@@ -173,6 +212,15 @@ def precondition(reason: Reason, subject: str, description: str, to_do: str) -> 
     violation = PreconditionFailure.Violation(type=reason, subject=subject, description=description)
     return CallError(
         grpc.StatusCode.FAILED_PRECONDITION, reason, description, to_do, PreconditionFailure(violations=[violation])
+    )
+
+
+def cluster_version() -> CallError:
+    return precondition(
+        Reason.CLUSTER_VERSION,
+        "cluster",
+        "some node of the cluster does not know this yet",
+        "upgrade every node, then try again",
     )
 
 

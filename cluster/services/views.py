@@ -1,5 +1,6 @@
 """What is read of the state, as messages. Secrets have no place in them."""
 
+from cluster.state.client_reads import ClientView
 from cluster.state.reads import AttemptView, TokenView, UserView
 from watchword.v1 import administration_pb2, authentication_pb2
 
@@ -15,6 +16,11 @@ def user_message(user: UserView) -> administration_pb2.User:
             locked=user.locked, locked_until_ms=user.locked_until_ms, failures=user.failures
         ),
         token_count=user.token_count,
+        pin=None
+        if user.pin_changed_ms is None
+        else administration_pb2.PinState(changed_ms=user.pin_changed_ms, due=user.pin_due),
+        recovery_codes=user.recovery_codes,
+        bypass_until_ms=user.bypass_until_ms,
     )
 
 
@@ -42,4 +48,25 @@ def attempt_message(attempt: AttemptView) -> administration_pb2.Attempt:
         token_id=attempt.token_id,
         client_identity=attempt.client,
         client=authentication_pb2.ClientInfo(application=attempt.application, address=attempt.address),
+        note=attempt.note,
+    )
+
+
+def client_message(client: ClientView) -> administration_pb2.Client:
+    return administration_pb2.Client(
+        name=client.name,
+        identity=client.identity,
+        roles=[administration_pb2.Role.Value(f"ROLE_{role.name}") for role in client.roles],
+        created_ms=client.created_ms,
+        created_by=client.created_by,
+        revoked_ms=client.revoked_ms,
+        revoked_by=client.revoked_by,
+        certificates=[
+            administration_pb2.Certificate(
+                serial=certificate.serial.hex(),
+                issued_ms=certificate.issued_ms,
+                valid_until_ms=certificate.valid_until_ms,
+            )
+            for certificate in client.certificates
+        ],
     )

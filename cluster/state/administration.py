@@ -9,7 +9,6 @@ from hmac import compare_digest
 from msgspec.structs import replace
 
 from cluster.state import tokens
-from cluster.state.authentication import Context
 from cluster.state.commands import (
     TOKEN_ID_RANDOM_BYTES,
     AddToken,
@@ -24,6 +23,7 @@ from cluster.state.commands import (
     ResyncToken,
     UnlockUser,
 )
+from cluster.state.context import Context
 from cluster.state.records import (
     COUNTER_MAX,
     PERIOD_S_MAX,
@@ -35,7 +35,7 @@ from cluster.state.records import (
     User,
 )
 from cluster.state.results import Code, Event, Refused, Result
-from cluster.state.store import ATTEMPTS, FAILURES, TOKENS, USERS, Transaction
+from cluster.state.store import ATTEMPTS, BYPASSES, FAILURES, PINS, RECOVERY_CODES, TOKENS, USERS, Transaction
 from factors.otp import DIGITS, Verdict
 from factors.passcode import PasscodeTooLong, normalise
 from factors.secret import SECRET_BYTES_MAX, SECRET_BYTES_MIN
@@ -68,7 +68,7 @@ def delete_user(transaction: Transaction, command: DeleteUser, context: Context)
     key = command.user_id.encode()
     for token_id in user.token_ids:
         transaction.delete(TOKENS, token_id.encode())
-    for table in (FAILURES, ATTEMPTS, USERS):
+    for table in (FAILURES, ATTEMPTS, PINS, RECOVERY_CODES, BYPASSES, USERS):
         transaction.delete(table, key)
     return _done("user_deleted", command.user_id, context)
 

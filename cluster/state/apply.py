@@ -12,11 +12,12 @@ from itertools import chain
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from cluster.state import administration, authentication, codec, digest, membership
-from cluster.state.authentication import Context
+from cluster.state import administration, authentication, clients, codec, digest, membership, one_time, pins, settings
 from cluster.state.codec import Envelope
-from cluster.state.commands import PERMISSIONS, VERSION, Command, Kind
+from cluster.state.commands import PERMISSIONS, VERSION, Command, Kind, WithPin
+from cluster.state.context import Context
 from cluster.state.errors import DamagedState, NewerCommand, NewerState
 from cluster.state.pseudonyms import Pseudonyms
 from cluster.state.records import (
@@ -34,6 +35,8 @@ from cluster.state.results import (
     RESULT_PERMISSION_DENIED,
     RESULT_REQUEST_ID_INVALID,
     RESULT_RESOURCE_EXHAUSTED,
+    Code,
+    Decision,
     Refused,
     Result,
 )
@@ -59,6 +62,15 @@ HANDLERS: Final[dict[int, Handler]] = {
     Kind.ENABLE_TOKEN: administration.enable_token,
     Kind.DISABLE_TOKEN: administration.disable_token,
     Kind.DELETE_TOKEN: administration.delete_token,
+    Kind.VERIFY_PIN: pins.verify_pin,
+    Kind.CHANGE_PIN: pins.change_pin,
+    Kind.SET_PIN: pins.set_pin,
+    Kind.ISSUE_RECOVERY_CODES: one_time.issue_recovery_codes,
+    Kind.ISSUE_BYPASS: one_time.issue_bypass,
+    Kind.SET_SETTINGS: settings.set_settings,
+    Kind.ADD_CLIENT: clients.add_client,
+    Kind.REVOKE_CLIENT: clients.revoke_client,
+    Kind.RENEW_CLIENT: clients.renew_client,
     Kind.ADD_MEMBER: membership.add_member,
     Kind.REMOVE_MEMBER: membership.remove_member,
 }
@@ -169,13 +181,13 @@ class State:
         return self._requests.count
 
     def roles_of(self, client: str) -> frozenset[Role]:
-        """What that certificate identity may do; empty where it is not known."""
+        """What that certificate identity may do; empty where it is not known, or was revoked."""
         roles = self._roles.get(client)
         if roles is None:
             record = self._store.read(ROLES, client.encode())
             if record is None:
                 return frozenset()  # not kept: anybody could fill the memory with unknown names
-            roles = self._roles[client] = frozenset(record.roles)
+            roles = self._roles[client] = frozenset() if record.revoked_ms else frozenset(record.roles)
         return roles
 
     def read(self, table: Table[R], key: bytes) -> R | None:
@@ -247,14 +259,27 @@ class State:
             return RESULT_REQUEST_ID_INVALID
         key = self._requests.identify(client, request_id)
         contents = self._requests.digest(envelope.kind, envelope.contents)
-        first = self._requests.find(key, contents)
+        rejected = self._rejected_contents(envelope, command, contents)
+        first = self._requests.find(key, contents, rejected)
         if first is not None:
             return first
         if not self._requests.admits(client, self._settings.request_ids_max):
             return RESULT_RESOURCE_EXHAUSTED
         result = self._execute(envelope, command, now_ms)
-        self._requests.remember(now_ms, client, key, contents, result)
+        if result.code is not Code.STALE:
+            asked = rejected if result.decision is Decision.REJECT else contents
+            self._requests.remember(now_ms, client, key, asked, result)
         return result
+
+    def _rejected_contents(self, envelope: Envelope, command: Command, contents: bytes) -> bytes:
+        """The digest by which a rejection is remembered: one that does not depend on whether a PIN was right.
+
+        Otherwise whoever repeats a rejected request with another PIN would be told by REQUEST_ID_REUSED, and without
+        being counted, that it is the right one.
+        """
+        if not isinstance(command, WithPin):
+            return contents
+        return self._requests.digest(envelope.kind, _encode(replace(command, splits=())))
 
     def _execute(self, envelope: Envelope, command: Command, now_ms: int) -> Result:
         """Run the handler in a transaction of its own, and make its writes the state if it succeeds."""
@@ -267,6 +292,7 @@ class State:
             client.removeprefix(self._prefix),
             envelope.request_id,
             envelope.generated,
+            self.roles_of(client),
         )
         try:
             result = HANDLERS[envelope.kind](transaction, command, context)

@@ -1,11 +1,14 @@
-"""Verify: one attempt to sign in, decided, counted and remembered."""
+"""One attempt to sign in, decided, counted and remembered; and Verify, which is one without a PIN."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
-from cluster.state import tokens
-from cluster.state.commands import Verify
+from cluster.state import one_time, tokens
+from cluster.state.commands import Verify, WithPin
+from cluster.state.context import Context
 from cluster.state.records import (
     ADDRESS_BYTES_MAX,
     APPLICATION_BYTES_MAX,
@@ -13,7 +16,7 @@ from cluster.state.records import (
     USER_ID_BYTES_MAX,
     Attempt,
     Failures,
-    Rules,
+    Pin,
     Token,
     TokenStatus,
     TokenType,
@@ -22,8 +25,11 @@ from cluster.state.records import (
 from cluster.state.results import Code, Event, Reason, Refused, Result
 from cluster.state.store import ATTEMPTS, FAILURES, TOKENS, USERS, Transaction
 from factors.lockout import CLEAR, Lockout, is_locked, record_failure
-from factors.otp import Algorithm, Verdict
+from factors.otp import DIGITS, Algorithm, Verdict
 from factors.passcode import PasscodeTooLong, normalise
+from factors.recovery import CHARACTERS, canonical, has_letter
+
+__all__ = ["Context", "Typed", "attempt", "verify"]
 
 # Checked where there is no token to check, so that such an answer costs what a wrong code costs.
 _NO_TOKEN: Final = Token(
@@ -40,45 +46,59 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _raw_attempts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
-class Context(NamedTuple):
-    """What a handler knows beside its command."""
+class Typed(NamedTuple):
+    """What was typed, without a PIN: empty where the PIN was wrong."""
 
-    now_ms: int  # the log's time
-    rules: Rules
-    client: str  # the identity that asks
-    client_short: str  # as attempts keep it
-    request_id: str
-    generated: bytes
+    codes: Mapping[int, str]  # what a token is asked, by the length of its codes
+    lettered: str | None = None  # in canonical form, where it is a recovery code or a bypass
+    pin: Pin | None = None  # what stood before it, where PINs are required
+    pin_missing: bool = False  # they are, and the user has none
 
 
 class _Found(NamedTuple):
-    """What the tokens say to a passcode: `accepted` are (token id, token, position), of all whose code it is."""
+    """What is said to a passcode: `accepted` are (token id, token, position), of all tokens whose code it is."""
 
     reason: Reason
     token_id: str = ""
     accepted: tuple[tuple[str, Token, int], ...] = ()
+    note: str = ""
 
 
 def verify(transaction: Transaction, command: Verify, context: Context) -> Result:
+    """An attempt without a PIN. Raises Refused: INVALID_ARGUMENT out of limits, STALE where PINs are required."""
+    if context.rules.pin_required:
+        raise Refused(Code.STALE, "oath_pin")
+    _check_fields(command)
+    try:
+        passcode = normalise(command.passcode)
+    except PasscodeTooLong:
+        raise Refused(Code.INVALID_ARGUMENT, "passcode") from None
+    lettered = len(passcode) == CHARACTERS and has_letter(passcode)
+    typed = Typed(dict.fromkeys(DIGITS, passcode), canonical(passcode) if lettered else None)
+    return attempt(transaction, command, context, typed)
+
+
+def attempt(transaction: Transaction, command: Verify | WithPin, context: Context, typed: Typed) -> Result:
     """Decide one attempt.
 
     Only WRONG, REPLAYED and TOO_OLD count as failures: where no passcode could have been right (locked, disabled,
-    without a token, unknown), nothing can be guessed. Raises Refused(INVALID_ARGUMENT) for a command out of limits.
+    without a token or a PIN, unknown), nothing can be guessed. Raises Refused(INVALID_ARGUMENT) out of limits.
     """
-    passcode = _checked(command)
+    _check_fields(command)
     key = command.user_id.encode()
     user = transaction.read(USERS, key)
     if user is None:
-        tokens.search(_NO_TOKEN, passcode, context.now_ms, context.rules)
+        _work_in_vain(context)
         return _result(command, context, Reason.UNKNOWN_USER, "")
     lockout = _lockout_of(transaction, key)
-    found = _decide(transaction, user, lockout, command, passcode, context)
+    found = _decide(transaction, user, lockout, command, typed, context)
     locked_now = False
-    if found.accepted:
-        for token_id, token, position in found.accepted:
-            transaction.write(TOKENS, token_id.encode(), tokens.used(token, position, context.now_ms))
+    if found.reason is Reason.ACCEPTED:
+        _spend(transaction, key, found, typed, context)
         if lockout is not CLEAR:
             transaction.delete(FAILURES, key)
+        if typed.pin is not None and is_due(typed.pin, context.now_ms, context.rules.pin_max_age_ms):
+            found = found._replace(reason=Reason.PIN_DUE)
     elif found.reason in (Reason.WRONG, Reason.REPLAYED, Reason.TOO_OLD):
         after = record_failure(lockout, context.now_ms, context.rules.lockout)
         transaction.write(FAILURES, key, Failures(after.failures_ms, after.locked_until_ms))
@@ -91,18 +111,32 @@ def verify(transaction: Transaction, command: Verify, context: Context) -> Resul
     return result
 
 
-def _checked(command: Verify) -> str:
-    """The passcode in its one form; raises Refused where a field is beyond its limit."""
+def is_due(pin: Pin, now_ms: int, max_age_ms: int) -> bool:
+    """Whether the PIN must be changed at the next sign-in. `max_age_ms` 0: only where somebody said so."""
+    return pin.must_change or 0 < max_age_ms <= now_ms - pin.changed_ms
+
+
+def _spend(transaction: Transaction, key: bytes, found: _Found, typed: Typed, context: Context) -> None:
+    for token_id, token, position in found.accepted:
+        transaction.write(TOKENS, token_id.encode(), tokens.used(token, position, context.now_ms))
+    if not found.accepted:
+        assert typed.lettered, "something accepted"
+        one_time.spend(transaction, key, typed.lettered, found.token_id)
+
+
+def _work_in_vain(context: Context) -> None:
+    """So that an answer without a token to check costs what a wrong code costs."""
+    tokens.search(_NO_TOKEN, "", context.now_ms, context.rules)
+
+
+def _check_fields(command: Verify | WithPin) -> None:
+    """Raises Refused where a field is beyond its limit."""
     if not 0 < len(command.user_id.encode()) <= USER_ID_BYTES_MAX:
         raise Refused(Code.INVALID_ARGUMENT, "user_id")
     if len(command.application.encode()) > APPLICATION_BYTES_MAX:
         raise Refused(Code.INVALID_ARGUMENT, "client.application")
     if len(command.address.encode()) > ADDRESS_BYTES_MAX:
         raise Refused(Code.INVALID_ARGUMENT, "client.address")
-    try:
-        return normalise(command.passcode)
-    except PasscodeTooLong:
-        raise Refused(Code.INVALID_ARGUMENT, "passcode") from None
 
 
 def _lockout_of(transaction: Transaction, key: bytes) -> Lockout:
@@ -111,13 +145,21 @@ def _lockout_of(transaction: Transaction, key: bytes) -> Lockout:
 
 
 def _decide(
-    transaction: Transaction, user: User, lockout: Lockout, command: Verify, passcode: str, context: Context
+    transaction: Transaction, user: User, lockout: Lockout, command: Verify | WithPin, typed: Typed, context: Context
 ) -> _Found:
     reason, candidates = _candidates(transaction, user, lockout, command.token_id, context.now_ms)
-    if reason is not Reason.NONE:
-        tokens.search(_NO_TOKEN, passcode, context.now_ms, context.rules)
-        return _Found(reason)
-    return _search(candidates, passcode, context)
+    if reason in (Reason.NONE, Reason.NO_TOKEN):
+        if typed.pin_missing:
+            reason = Reason.NO_PIN
+        elif typed.lettered is not None and not command.token_id:
+            match = one_time.find(transaction, command.user_id.encode(), typed.lettered, context.now_ms)
+            if match.token_id:
+                return _Found(Reason.ACCEPTED, match.token_id, note=match.note)
+            if match.left:
+                reason = Reason.NONE
+    if reason is not Reason.NONE or not candidates:
+        _work_in_vain(context)
+    return _search(candidates, typed, context) if reason is Reason.NONE else _Found(reason)
 
 
 def _candidates(
@@ -142,7 +184,7 @@ def _candidates(
     return (Reason.DISABLED if token_id and disabled else Reason.NO_TOKEN), []
 
 
-def _search(candidates: list[tuple[str, Token]], passcode: str, context: Context) -> _Found:
+def _search(candidates: list[tuple[str, Token]], typed: Typed, context: Context) -> _Found:
     """Ask every candidate, whatever the others say.
 
     A passcode that any of them knows as used is refused: it may not be accepted a second time because another
@@ -151,7 +193,8 @@ def _search(candidates: list[tuple[str, Token]], passcode: str, context: Context
     accepted = []
     replayed = too_old = ""
     for token_id, token in candidates:
-        outcome = tokens.search(token, passcode, context.now_ms, context.rules)
+        code = typed.codes.get(token.digits, "")
+        outcome = tokens.search(token, code, context.now_ms, context.rules)
         if outcome.verdict is Verdict.ACCEPTED:
             accepted.append((token_id, token, outcome.position))
         elif outcome.verdict is Verdict.REPLAYED:
@@ -167,17 +210,26 @@ def _search(candidates: list[tuple[str, Token]], passcode: str, context: Context
     return _Found(Reason.WRONG)
 
 
-def _note(transaction: Transaction, key: bytes, command: Verify, context: Context, found: _Found) -> None:
+def _note(transaction: Transaction, key: bytes, command: Verify | WithPin, context: Context, found: _Found) -> None:
     """Add the attempt to the user's last ones; the others stay packed."""
     packed = transaction.packed(ATTEMPTS, key)
     earlier = [] if packed is None else _raw_attempts.decode(packed)[-(ATTEMPTS_KEPT - 1) :]
-    attempt = Attempt(
-        context.now_ms, found.reason, found.token_id, context.client_short, command.application, command.address
+    fields = astuple(
+        Attempt(
+            context.now_ms,
+            found.reason,
+            found.token_id,
+            context.client_short,
+            command.application,
+            command.address,
+            found.note,
+        )
     )
-    transaction.write_packed(ATTEMPTS, key, _encode([*earlier, attempt]))
+    # Without a note it is stored as it was before there were any: programs of then can read it.
+    transaction.write_packed(ATTEMPTS, key, _encode([*earlier, fields if found.note else fields[:-1]]))
 
 
-def _result(command: Verify, context: Context, reason: Reason, token_id: str) -> Result:
+def _result(command: Verify | WithPin, context: Context, reason: Reason, token_id: str) -> Result:
     event = Event(
         "verify",
         context.client,

@@ -6,7 +6,7 @@ Whatever is random in a command is drawn by the servicer and travels beside it a
 from enum import IntEnum
 from typing import ClassVar, Final
 
-from cluster.state.records import Record, Role, TokenType
+from cluster.state.records import PinHash, Record, Role, TokenType
 from factors.otp import SECRET_BYTES, Algorithm
 
 VERSION: Final = 2  # the latest command version that this program knows
@@ -29,6 +29,15 @@ class Kind(IntEnum):
     ENABLE_TOKEN = 23
     DISABLE_TOKEN = 24
     DELETE_TOKEN = 25
+    VERIFY_PIN = 30
+    CHANGE_PIN = 31
+    SET_PIN = 32
+    ISSUE_RECOVERY_CODES = 40
+    ISSUE_BYPASS = 41
+    SET_SETTINGS = 50
+    ADD_CLIENT = 60
+    REVOKE_CLIENT = 61
+    RENEW_CLIENT = 62
     ADD_MEMBER = 70
     REMOVE_MEMBER = 71
 
@@ -55,6 +64,117 @@ class Verify(Command, frozen=True):
     token_id: str = ""
     application: str = ""
     address: str = ""
+
+
+class PinSplit(Record, frozen=True):
+    """One way to read the passcode, and what the servicer's hash said of its PIN.
+
+    `length` is the code's, or LETTERED. The code is there only where the PIN was right: what stands behind a wrong PIN
+    may be a part of the right one, and no PIN enters the log.
+    """
+
+    length: int
+    right: bool = False
+    code: str = ""
+
+
+class WithPin(Command, frozen=True):
+    """What is decided by PIN and code. `generated` tells the PIN's version."""
+
+    user_id: str
+    splits: tuple[PinSplit, ...]
+    token_id: str = ""
+    application: str = ""
+    address: str = ""
+
+
+class VerifyPin(WithPin, frozen=True):
+    """As Verify, where a PIN goes before the code. `generated` is a PinGenerated without `hash`."""
+
+    KIND = Kind.VERIFY_PIN
+    SINCE = 2
+
+
+class ChangePin(WithPin, frozen=True):
+    """A user's own change, decided as VerifyPin is. `generated` is a PinGenerated."""
+
+    KIND = Kind.CHANGE_PIN
+    SINCE = 2
+
+
+class SetPin(Command, frozen=True):
+    """An operator's. `generated` is a PinGenerated."""
+
+    KIND = Kind.SET_PIN
+    SINCE = 2
+    user_id: str
+    must_change: bool = False
+
+
+class PinGenerated(Record, frozen=True):
+    """What goes with a command about a PIN and not into the digest of its request: it differs from retry to retry.
+
+    `version` is that of the PIN that was there, empty for none; where another is there when the command is applied, it
+    answers STALE and changes nothing. `recent`: the new PIN is one of those before it.
+    """
+
+    version: bytes
+    hash: PinHash | None = None
+    recent: bool = False
+
+
+class IssueRecoveryCodes(Command, frozen=True):
+    """Replaces those there are. `generated`: salt and fingerprints of the new ones (factors.recovery)."""
+
+    KIND = Kind.ISSUE_RECOVERY_CODES
+    SINCE = 2
+    user_id: str
+
+
+class IssueBypass(Command, frozen=True):
+    """Replaces the one there is. `generated`: salt and fingerprint of the new one (factors.recovery)."""
+
+    KIND = Kind.ISSUE_BYPASS
+    SINCE = 2
+    user_id: str
+    seconds: int
+    reason: str
+
+
+class SetSettings(Command, frozen=True):
+    """Sets what is named, all of it or nothing; `values` are (name, value), each name once."""
+
+    KIND = Kind.SET_SETTINGS
+    SINCE = 2
+    values: tuple[tuple[str, int], ...]
+
+
+class AddClient(Command, frozen=True):
+    """`key_digest` is of the public key in its certificate, which ends at `issuer_until_ms` at the latest."""
+
+    KIND = Kind.ADD_CLIENT
+    SINCE = 2
+    name: str
+    roles: tuple[Role, ...]
+    key_digest: bytes
+    lifetime_ms: int
+    issuer_until_ms: int
+
+
+class RevokeClient(Command, frozen=True):
+    KIND = Kind.REVOKE_CLIENT
+    SINCE = 2
+    name: str
+
+
+class RenewClient(Command, frozen=True):
+    """Another certificate for the client that asks; the fields are those of AddClient."""
+
+    KIND = Kind.RENEW_CLIENT
+    SINCE = 2
+    key_digest: bytes
+    lifetime_ms: int
+    issuer_until_ms: int
 
 
 class AddUser(Command, frozen=True):
@@ -159,6 +279,15 @@ COMMANDS: Final[dict[int, type[Command]]] = {
         EnableToken,
         DisableToken,
         DeleteToken,
+        VerifyPin,
+        ChangePin,
+        SetPin,
+        IssueRecoveryCodes,
+        IssueBypass,
+        SetSettings,
+        AddClient,
+        RevokeClient,
+        RenewClient,
         AddMember,
         RemoveMember,
     )
@@ -178,6 +307,15 @@ PERMISSIONS: Final[dict[int, frozenset[Role]]] = {
     Kind.ENABLE_TOKEN: frozenset({Role.OPERATOR, Role.HELPDESK}),
     Kind.DISABLE_TOKEN: frozenset({Role.OPERATOR, Role.HELPDESK}),
     Kind.DELETE_TOKEN: frozenset({Role.OPERATOR, Role.HELPDESK}),
+    Kind.VERIFY_PIN: frozenset({Role.FRONTEND}),
+    Kind.CHANGE_PIN: frozenset({Role.FRONTEND}),
+    Kind.SET_PIN: frozenset({Role.OPERATOR}),
+    Kind.ISSUE_RECOVERY_CODES: frozenset({Role.OPERATOR}),
+    Kind.ISSUE_BYPASS: frozenset({Role.OPERATOR, Role.HELPDESK}),
+    Kind.SET_SETTINGS: frozenset({Role.OPERATOR}),
+    Kind.ADD_CLIENT: frozenset({Role.OPERATOR}),
+    Kind.REVOKE_CLIENT: frozenset({Role.OPERATOR}),
+    Kind.RENEW_CLIENT: frozenset(Role),
     Kind.ADD_MEMBER: frozenset({Role.OPERATOR}),
     Kind.REMOVE_MEMBER: frozenset({Role.OPERATOR}),
 }

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from cluster.state.apply import State, client_prefix
+from cluster.state.authentication import is_due
 from cluster.state.records import (
     Attempt,
     ClusterIdentity,
     IssuingKey,
     Member,
+    Pin,
     Role,
     Rules,
     Settings,
@@ -23,7 +25,18 @@ from cluster.state.records import (
     User,
 )
 from cluster.state.results import Decision, Reason
-from cluster.state.store import ATTEMPTS, FAILURES, ISSUING_KEY, MEMBERS, SINGLE, TOKENS, USERS
+from cluster.state.store import (
+    ATTEMPTS,
+    BYPASSES,
+    FAILURES,
+    ISSUING_KEY,
+    MEMBERS,
+    PINS,
+    RECOVERY_CODES,
+    SINGLE,
+    TOKENS,
+    USERS,
+)
 from factors.lockout import Lockout, decayed
 from factors.otp import Algorithm
 
@@ -41,6 +54,7 @@ class AttemptView:
     client: str
     application: str
     address: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -70,6 +84,10 @@ class UserView:
     locked_until_ms: int
     failures: int
     token_count: int
+    pin_changed_ms: int | None = None  # None: no PIN
+    pin_due: bool = False
+    recovery_codes: int = 0
+    bypass_until_ms: int = 0
 
     @property
     def locked(self) -> bool:
@@ -162,6 +180,11 @@ def token_with_secret(state: State, token_id: str) -> Token | None:
     return state.read(TOKENS, token_id.encode())
 
 
+def pin(state: State, user_id: str) -> Pin | None:
+    """The record with its hashes: for the servicer that checks a PIN."""
+    return state.read(PINS, user_id.encode())
+
+
 def roles_of(state: State, client: str) -> frozenset[Role]:
     return state.roles_of(client)
 
@@ -194,9 +217,21 @@ def full_client(state: State, client: str) -> str:
 def _user_view(state: State, user_id: str, user: User, now_ms: int) -> UserView:
     failures = state.read(FAILURES, user_id.encode())
     lockout = Lockout() if failures is None else Lockout(failures.failures_ms, failures.locked_until_ms)
-    left = decayed(lockout, max(now_ms, state.position.stamp_ms), Rules.of(state.settings).lockout)
+    now_ms = max(now_ms, state.position.stamp_ms)
+    left = decayed(lockout, now_ms, Rules.of(state.settings).lockout)
+    key = user_id.encode()
+    pin, codes, bypass = state.read(PINS, key), state.read(RECOVERY_CODES, key), state.read(BYPASSES, key)
     return UserView(
-        user_id, user.enabled, user.created_ms, left.locked_until_ms, len(left.failures_ms), len(user.token_ids)
+        user_id,
+        user.enabled,
+        user.created_ms,
+        left.locked_until_ms,
+        len(left.failures_ms),
+        len(user.token_ids),
+        None if pin is None else pin.changed_ms,
+        pin is not None and is_due(pin, now_ms, state.settings.pin_max_age_ms),
+        0 if codes is None else len(codes.fingerprints),
+        bypass.expires_ms if bypass is not None and now_ms < bypass.expires_ms else 0,
     )
 
 
@@ -210,6 +245,7 @@ def _attempt_view(state: State, attempt: Attempt) -> AttemptView:
         full_client(state, attempt.client),
         attempt.application,
         attempt.address,
+        attempt.note,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+from factors import pin as pins
 from factors.lockout import LockoutPolicy
 from factors.otp import STEP_NONE, Algorithm, HotpWindow, Otp, TotpWindow
 
@@ -28,6 +29,16 @@ PERIOD_S_MAX: Final = 300
 COUNTER_MAX: Final = 2**63 - 1
 ATTEMPTS_KEPT: Final = 10
 REQUEST_KEY_BYTES: Final = 32
+KEY_DIGEST_BYTES: Final = 32  # SHA-256 of a public key (SubjectPublicKeyInfo)
+SERIAL_BYTES: Final = 16
+CERTIFICATES_KEPT: Final = 8  # the latest of a client
+CLIENTS_MAX: Final = 10_000  # those that were revoked included
+CLIENT_GENERATIONS_MAX: Final = 1_000  # of one name
+CLIENT_LIFETIME_MS_MIN: Final = 3600 * 1000
+CLIENT_LIFETIME_MS_MAX: Final = 825 * 24 * 3600 * 1000
+BYPASS_SECONDS_MIN: Final = 10
+BYPASS_SECONDS_MAX: Final = 24 * 3600
+BYPASS_REASON_BYTES_MAX: Final = 256
 
 
 class Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -101,6 +112,52 @@ class Attempt(Record, frozen=True):
     client: str
     application: str
     address: str
+    note: str = ""  # why the bypass that was used was given; stored only where it is not empty
+
+
+class PinHash(Record, frozen=True):
+    """Argon2id of a PIN. The salt is random, so that no two hashes ever share one: it is the PIN's version."""
+
+    salt: bytes
+    hash: bytes
+    memory_kib: int
+    passes: int
+    lanes: int
+
+    @property
+    def cost(self) -> pins.Cost:
+        return pins.Cost(self.memory_kib, self.passes, self.lanes)
+
+
+class Pin(Record, frozen=True):
+    """A user's PIN. `earlier` are the ones before, newest first; one at least is kept, for retries (see DESIGN.md)."""
+
+    current: PinHash
+    changed_ms: int
+    must_change: bool = False
+    earlier: tuple[PinHash, ...] = ()
+
+    @property
+    def version(self) -> bytes:
+        return self.current.salt
+
+
+class RecoveryCodes(Record, frozen=True):
+    """A user's unused recovery codes, as fingerprints (factors.recovery)."""
+
+    salt: bytes
+    fingerprints: tuple[bytes, ...]
+    issued_ms: int
+
+
+class Bypass(Record, frozen=True):
+    """A passcode that works once, until then. `issuer` is in short, as in an attempt."""
+
+    salt: bytes
+    fingerprint: bytes
+    expires_ms: int
+    reason: str
+    issuer: str
 
 
 class ClusterIdentity(Record, frozen=True):
@@ -126,10 +183,31 @@ class Member(Record, frozen=True):
         return self.voter and not self.leaving
 
 
+class IssuedCertificate(Record, frozen=True):
+    """What is known of a certificate that the cluster has signed."""
+
+    serial: bytes  # SERIAL_BYTES, big-endian
+    issued_ms: int
+    valid_until_ms: int
+
+
 class Roles(Record, frozen=True):
-    """What one certificate identity may do; the table's key is the identity's URI. Sorted by name, each once."""
+    """What one certificate identity may do, and how it came to it; the table's key is the identity's URI.
+
+    `roles` are sorted by name, each once; they stay when it is revoked, and give it nothing any more.
+    """
 
     roles: tuple[Role, ...]
+    created_ms: int = 0
+    created_by: str = ""  # in short, as in an attempt; empty: it is as old as the cluster
+    revoked_ms: int = 0
+    revoked_by: str = ""
+    certificates: tuple[IssuedCertificate, ...] = ()  # the latest, oldest first; empty: issued before they were counted
+
+    def is_current(self, now_ms: int) -> bool:
+        """Whether a certificate of it, as far as is known, can be used."""
+        ended = bool(self.certificates) and max(each.valid_until_ms for each in self.certificates) <= now_ms
+        return not self.revoked_ms and not ended
 
 
 class IssuingKey(Record, frozen=True):
@@ -160,6 +238,26 @@ class Settings(Record, frozen=True):
     tokens_per_user_max: int = 10
     request_ids_max: int = 1_000_000
     request_ids_kept_ms: int = 60 * 1000
+    oath_pin: int = 0  # an OathPin
+    pin_length_min: int = 4
+    pin_no_repeated: int = 1  # 1: is held to, 0: is not
+    pin_no_sequential: int = 1
+    pin_no_phone: int = 1
+    pin_history: int = 5  # a new PIN is none of so many before it
+    pin_max_age_ms: int = 0  # 0: for ever
+
+    @property
+    def pin_rules(self) -> pins.Rules:
+        return pins.Rules(
+            self.pin_length_min, bool(self.pin_no_repeated), bool(self.pin_no_sequential), bool(self.pin_no_phone)
+        )
+
+
+class OathPin(IntEnum):
+    """Whether a PIN goes before the code."""
+
+    OFF = 0
+    REQUIRED = 1
 
 
 class Rules(NamedTuple):
@@ -170,6 +268,9 @@ class Rules(NamedTuple):
     totp_window: TotpWindow
     resync_positions: int
     tokens_per_user_max: int
+    pin_required: bool
+    pin_history: int
+    pin_max_age_ms: int
 
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
@@ -179,6 +280,9 @@ class Rules(NamedTuple):
             TotpWindow(settings.totp_window_steps, settings.totp_look_behind_steps),
             settings.resync_positions,
             settings.tokens_per_user_max,
+            settings.oath_pin == OathPin.REQUIRED,
+            settings.pin_history,
+            settings.pin_max_age_ms,
         )
 
 
@@ -195,6 +299,13 @@ SETTINGS_RANGES: Final[dict[str, tuple[int, int]]] = {
     "tokens_per_user_max": (1, 50),
     "request_ids_max": (1_000, 10_000_000),
     "request_ids_kept_ms": (60_000, 600_000),
+    "oath_pin": (0, 1),
+    "pin_length_min": (pins.DIGITS_MIN, pins.DIGITS_MAX),
+    "pin_no_repeated": (0, 1),
+    "pin_no_sequential": (0, 1),
+    "pin_no_phone": (0, 1),
+    "pin_history": (0, 10),
+    "pin_max_age_ms": (0, 3650 * 24 * 3600 * 1000),
 }
 
 

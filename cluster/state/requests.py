@@ -70,12 +70,14 @@ class RequestMemory:
             for client, count in generation.clients.items():
                 self._add(client, -count)
 
-    def find(self, key: bytes, contents: bytes) -> Result | None:
-        """The first answer to this request; REQUEST_ID_REUSED where it asked something else; None if it is new."""
+    def find(self, key: bytes, *contents: bytes) -> Result | None:
+        """The first answer to this request; REQUEST_ID_REUSED where it asked something else; None if it is new.
+
+        `contents` are the digests that it may be remembered with."""
         for generation in reversed(self._generations.values()):
             remembered = generation.requests.get(key)
             if remembered is not None:
-                return _answer(remembered) if remembered[:CONTENTS_BYTES] == contents else RESULT_REQUEST_ID_REUSED
+                return _answer(remembered) if remembered[:CONTENTS_BYTES] in contents else RESULT_REQUEST_ID_REUSED
         return None
 
     def admits(self, client: str, most: int) -> bool:

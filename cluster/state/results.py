@@ -13,12 +13,14 @@ class Code(IntEnum):
     INVALID_ARGUMENT = 1  # `field` names it
     NOT_FOUND = 2  # `field`: user_id or token_id
     ALREADY_EXISTS = 3  # `field`: user_id, or secret (this user has a token with it)
-    FAILED_PRECONDITION = 4  # `field` names what stands against it: code, first_code, token_status, tokens_per_user
+    FAILED_PRECONDITION = 4  # `field` names what stands against it: code, first_code, token_status, tokens_per_user,
+    # pin, user_state, oath_pin
     PERMISSION_DENIED = 5
     RESOURCE_EXHAUSTED = 6  # too many request ids are remembered; nothing was done, try later
     REQUEST_ID_REUSED = 7  # the id was used with other contents; nothing was done
     CORRUPT = 8  # the bytes are no group or no command of any version
     INTERNAL = 9  # a defect: the command was undone as a whole
+    STALE = 10  # the PIN, the tokens or the setting that the servicer looked at changed: look again. Not remembered
 
 
 class Decision(IntEnum):
@@ -41,6 +43,12 @@ class Reason(IntEnum):
     DISABLED = 6
     NO_TOKEN = 7
     UNKNOWN_USER = 8
+    NO_PIN = 9
+    PIN_DUE = 10  # accepted, and the PIN must be changed
+
+
+# What the decision is ACCEPT for.
+ACCEPTANCES: Final = frozenset({Reason.ACCEPTED, Reason.PIN_DUE})
 
 
 class Event(Record, frozen=True):
@@ -79,6 +87,14 @@ EVENT_KINDS: Final = (
     "token_enabled",
     "token_disabled",
     "token_deleted",
+    "pin_set",
+    "pin_changed",
+    "recovery_codes_issued",
+    "bypass_issued",
+    "settings_changed",
+    "client_added",
+    "client_revoked",
+    "client_renewed",
 )
 
 
@@ -87,7 +103,7 @@ class Result(Record, frozen=True):
 
     code: Code
     reason: Reason = Reason.NONE
-    token_id: str = ""  # with OK only: the token that accepted, was recognised, or was added
+    token_id: str = ""  # with OK only: the token that accepted (or RECOVERY_CODE, BYPASS), was recognised, or was added
     field: str = ""  # with an error only
     events: tuple[Event, ...] = ()
 
@@ -100,7 +116,7 @@ def decision_of(reason: Reason) -> Decision:
     """The decision that a reason goes with."""
     if reason is Reason.NONE:
         return Decision.NONE
-    return Decision.ACCEPT if reason is Reason.ACCEPTED else Decision.REJECT
+    return Decision.ACCEPT if reason in ACCEPTANCES else Decision.REJECT
 
 
 class Refused(Exception):
@@ -110,6 +126,10 @@ class Refused(Exception):
         super().__init__(code.name, field)
         self.result = Result(code, field=field)
 
+
+# In the place of a token's id, where it was none of the tokens that accepted.
+RECOVERY_CODE: Final = "recovery-code"
+BYPASS: Final = "bypass"
 
 RESULT_OK: Final = Result(Code.OK)
 RESULT_CORRUPT: Final = Result(Code.CORRUPT)

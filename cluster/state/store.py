@@ -12,10 +12,13 @@ import msgspec
 from cluster.state.errors import DamagedState, NewerState
 from cluster.state.records import (
     Attempt,
+    Bypass,
     ClusterIdentity,
     Failures,
     IssuingKey,
     Member,
+    Pin,
+    RecoveryCodes,
     RequestKey,
     Roles,
     Settings,
@@ -47,6 +50,9 @@ USERS: Final = Table("users", User)  # by user id
 TOKENS: Final = Table("tokens", Token)  # by token id
 FAILURES: Final = Table("failures", Failures)  # by user id
 ATTEMPTS: Final = Table("attempts", list[Attempt])  # by user id, oldest first
+PINS: Final = Table("pins", Pin)  # by user id
+RECOVERY_CODES: Final = Table("recovery_codes", RecoveryCodes)  # by user id
+BYPASSES: Final = Table("bypasses", Bypass)  # by user id
 ROLES: Final = Table("roles", Roles, unpacked=True)  # by identity
 MEMBERS: Final = Table("members", Member)  # by member id
 IDENTITY: Final = Table("identity", ClusterIdentity, single=True, unpacked=True)
@@ -61,6 +67,9 @@ TABLES: Final[dict[str, Table[Any]]] = {
         TOKENS,
         FAILURES,
         ATTEMPTS,
+        PINS,
+        RECOVERY_CODES,
+        BYPASSES,
         ROLES,
         MEMBERS,
         IDENTITY,

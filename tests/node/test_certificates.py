@@ -8,9 +8,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
+from cluster.node.certificate_checks import check_own
 from cluster.node.certificates import (
     CertificateIdentity,
-    check_own,
     client_identity,
     days_left,
     identity_of,

@@ -1,6 +1,6 @@
 """One authority for all tests of the services, and a door to a node that applies at once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -15,11 +15,13 @@ def authority() -> Authority:
 
 
 @pytest.fixture
-def node() -> DirectNode:
-    return DirectNode()
+def node() -> Iterator[DirectNode]:
+    made = DirectNode()
+    yield made
+    made.hashes.close()
 
 
 @pytest.fixture
 async def door(authority: Authority, node: DirectNode) -> AsyncIterator[Door]:
-    async with open_door(authority, node.roles_of, node.services) as opened:
+    async with open_door(authority, node.roles_of, node.services, node.is_revoked) as opened:
         yield opened

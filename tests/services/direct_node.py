@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping
 
 from structlog.typing import FilteringBoundLogger
 
+from cluster.node.authority import IssuingAuthority
 from cluster.services.administration import AdministrationService
 from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
 from cluster.services.gate import Gate
+from cluster.services.hashing import HashPool
 from cluster.services.ports import ClusterView, NodeRole, NodeView, Unavailable
 from cluster.services.proposals import Proposals
+from cluster.services.sign_ins import SignIns
 from cluster.state.apply import State
+from cluster.state.client_reads import is_revoked
 from cluster.state.codec import pack_group
+from cluster.state.commands import VERSION
 from cluster.state.genesis import genesis
 from cluster.state.records import ClusterIdentity, IssuingKey, Member, Role, Settings
 from cluster.state.results import Result
@@ -25,6 +30,8 @@ Submitted = tuple[bytes, Callable[[Result | Unavailable], None]]
 MEMBER_ID = "d0" * 16
 START_MS = 1_800_000_000_000
 
+NO_ISSUING_KEY = IssuingKey(b"private", b"certificate", b"root")
+
 # Each client is named after its role; "everything" is what `watchword up` hands out.
 ROLES: Mapping[str, frozenset[Role]] = {
     **{role.value: frozenset({role}) for role in Role},
@@ -32,12 +39,17 @@ ROLES: Mapping[str, frozenset[Role]] = {
 }
 
 
-def first_state(roles: Mapping[str, frozenset[Role]] = ROLES, settings: Settings | None = None) -> State:
+def first_state(
+    roles: Mapping[str, frozenset[Role]] = ROLES,
+    settings: Settings | None = None,
+    issuing_key: IssuingKey = NO_ISSUING_KEY,
+    created_ms: int = START_MS,
+) -> State:
     return genesis(
-        cluster=ClusterIdentity(CLUSTER_ID, 1, "ab" * 16, START_MS),
+        cluster=ClusterIdentity(CLUSTER_ID, 1, "ab" * 16, created_ms, VERSION),
         members={MEMBER_ID: Member("node-1", "127.0.0.1:7002", "127.0.0.1:7001")},
         roles={client_uri(name): own for name, own in roles.items()},
-        issuing_key=IssuingKey(b"private", b"certificate", b"root"),
+        issuing_key=issuing_key,
         digest_key=bytes(range(32)),
         settings=settings,
     )
@@ -56,6 +68,7 @@ class DirectNode:
         self.held: list[Submitted] = []
         self._submitted: list[Submitted] = []
         self._drawn = Counter[str]()
+        self.hashes = HashPool(2)
 
     async def propose(self, command: bytes, timeout_s: float) -> Result:
         self.timeouts.append(timeout_s)
@@ -91,6 +104,9 @@ class DirectNode:
 
     def roles_of(self, identity: str) -> frozenset[Role]:
         return self.state.roles_of(identity)
+
+    def is_revoked(self, identity: str) -> bool:
+        return is_revoked(self.state, identity)
 
     def random_bytes(self, length: int) -> bytes:
         """Different at each call, the same in each test."""
@@ -128,10 +144,16 @@ class DirectNode:
             ),
         )
 
-    def services(self, _gate: Gate, _log: FilteringBoundLogger) -> Services:
+    def proposals_and_sign_ins(self) -> tuple[Proposals, SignIns]:
         proposals = Proposals(self)
+        return proposals, SignIns(proposals, self.hashes, self.random_bytes)
+
+    def services(self, _gate: Gate, _log: FilteringBoundLogger) -> Services:
+        proposals, sign_ins = self.proposals_and_sign_ins()
         return Services(
-            AuthenticationService(proposals),
-            AdministrationService(proposals, random_bytes=self.random_bytes, wall_ms=lambda: self.now_ms),
+            AuthenticationService(proposals, sign_ins),
+            AdministrationService(
+                proposals, IssuingAuthority(), sign_ins, random_bytes=self.random_bytes, wall_ms=lambda: self.now_ms
+            ),
             ClusterService(self),
         )

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.services.authentication import AuthenticationService
-from cluster.services.proposals import Proposals
 from cluster.services.streams import StreamLimits
 from tests.services.direct_node import DirectNode
 from tests.services.door import Services
@@ -21,7 +20,7 @@ class NodeWithStreams(DirectNode):
 
     def __init__(self, stream_limits: StreamLimits = STREAM_LIMITS) -> None:
         super().__init__()
-        self.authentication = AuthenticationService(Proposals(self), stream_limits)
+        self.authentication = AuthenticationService(*self.proposals_and_sign_ins(), stream_limits)
 
     @property
     def streams(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -68,7 +69,7 @@ async def door(authority: Authority, authentication: Authentication) -> AsyncIte
 def every_rpc() -> list[tuple[str, type[Message]]]:
     """Every RPC of the contract, out of its descriptors, with the class of its request."""
     return [
-        (f"/{service.full_name}/{method.name}", getattr(module, method.input_type.name))
+        (f"/{service.full_name}/{method.name}", GetMessageClass(method.input_type))
         for module in (authentication_pb2, administration_pb2, cluster_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
@@ -95,17 +96,20 @@ def test_every_service_has_a_bound_in_flight() -> None:
 
 def test_a_helpdesk_sees_no_secrets_and_an_auditor_changes_nothing() -> None:
     changing = {method for method, request in every_rpc() if "request_id" in request.DESCRIPTOR.fields_by_name}
-    assert {method for method in changing if Role.AUDITOR in roles.ALLOWED[method]} == set()
+    own = "/watchword.v1.Administration/RenewClient"  # its own certificate
+    assert {method for method in changing if Role.AUDITOR in roles.ALLOWED[method]} == {own}
     assert Role.HELPDESK not in roles.ALLOWED["/watchword.v1.Administration/AddToken"]
     assert {method for method, allowed in roles.ALLOWED.items() if Role.FRONTEND in allowed} == {
         "/watchword.v1.Authentication/Verify",
         "/watchword.v1.Authentication/VerifyStream",
+        "/watchword.v1.Authentication/ChangePin",
         "/watchword.v1.Cluster/GetStatus",
+        own,
     }
 
 
 def test_every_rpc_that_changes_something_has_a_request_id() -> None:
-    reads = {"GetUser", "ListUsers", "ListTokens", "GetStatus"}
+    reads = {"GetUser", "ListUsers", "ListTokens", "GetSettings", "ListClients", "GetStatus"}
     without = {method for method, request in every_rpc() if "request_id" not in request.DESCRIPTOR.fields_by_name}
     assert {method.rpartition("/")[2] for method in without} == {*reads, "VerifyStream"}, "which has one a request"
 
@@ -119,6 +123,34 @@ async def test_every_rpc_for_every_role(door: Door, name: str) -> None:
         code = await code_of(call(request(), timeout=10))
         allowed = name in set(Role) and Role(name) in roles.ALLOWED[method]
         assert (code is not grpc.StatusCode.PERMISSION_DENIED) == allowed, (name, method, code)
+
+
+async def test_a_certificate_that_was_revoked_gets_nowhere(
+    authority: Authority, authentication: Authentication
+) -> None:
+    """Also past what is for every certificate; and on a connection that was open before."""
+    gone: set[str] = set()
+    services = Services(
+        authentication, administration_pb2_grpc.AdministrationServicer(), cluster_pb2_grpc.ClusterServicer()
+    )
+
+    def roles_of(uri: str) -> frozenset[Role]:
+        return frozenset() if uri in gone else frozenset({Role.FRONTEND})
+
+    async with open_door(authority, roles_of, lambda _gate, _log: services, gone.__contains__) as door:
+        channel = door.channel("frontend")
+        await authentication_pb2_grpc.AuthenticationStub(channel).Verify(authentication_pb2.VerifyRequest())
+        gone.add(client_uri("frontend"))
+        for call in (
+            authentication_pb2_grpc.AuthenticationStub(channel).Verify(authentication_pb2.VerifyRequest()),
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()),
+            health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()).read(),
+            cluster_pb2_grpc.ClusterStub(channel).GetStatus(cluster_pb2.GetStatusRequest()),
+        ):
+            with pytest.raises(aio.AioRpcError) as raised:
+                await call
+            assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert reason_of(raised.value) == "CERTIFICATE_REVOKED"
 
 
 async def test_a_refusal_says_why(door: Door) -> None:

@@ -16,7 +16,12 @@ from tests.services.door import Door
 
 
 async def node_server(node: DirectNode) -> tuple[aio.Server, object]:
-    gate = Gate(cluster_id=CLUSTER_ID, roles_of=node.roles_of, log=None)  # type: ignore[arg-type] # nothing is logged
+    gate = Gate(
+        cluster_id=CLUSTER_ID,
+        roles_of=node.roles_of,
+        is_revoked=node.is_revoked,
+        log=None,  # type: ignore[arg-type] # nothing is logged
+    )
     health_servicer = await new_health_servicer()
     services = node.services(gate, None)  # type: ignore[arg-type] # nothing is logged
     server = build_server(

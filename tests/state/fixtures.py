@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cluster.state.apply import State
 from cluster.state.codec import pack, pack_group
-from cluster.state.commands import AddToken, AddUser, Command, Verify
+from cluster.state.commands import VERSION, AddToken, AddUser, Command, Verify
 from cluster.state.genesis import genesis
 from cluster.state.records import ClusterIdentity, IssuingKey, Member, Role, Settings, TokenType
 from cluster.state.results import Code, Result
@@ -19,9 +19,11 @@ SECRET = b"12345678901234567890"
 OTP = Otp(SECRET, Algorithm.SHA1, 6)
 
 
-def new_state(settings: Settings | None = None, roles: dict[str, list[Role]] | None = None) -> State:
+def new_state(
+    settings: Settings | None = None, roles: dict[str, list[Role]] | None = None, *, command_version: int = VERSION
+) -> State:
     return genesis(
-        cluster=ClusterIdentity(CLUSTER_ID, 1, "1c" * 16, START_MS),
+        cluster=ClusterIdentity(CLUSTER_ID, 1, "1c" * 16, START_MS, command_version),
         members={"0a" * 16: Member("node-1", "127.0.0.1:7001", "127.0.0.1:7000")},
         roles=roles or {OPERATOR: [Role.OPERATOR], FRONTEND: [Role.FRONTEND]},
         issuing_key=IssuingKey(b"private", b"certificate", b"root"),

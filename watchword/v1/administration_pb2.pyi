@@ -101,6 +101,40 @@ ALGORITHM_SHA256: Algorithm.ValueType  # 2
 ALGORITHM_SHA512: Algorithm.ValueType  # 3
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
 
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ROLE_OPERATOR: _Role.ValueType  # 1
+    """Everything but signing in."""
+    ROLE_FRONTEND: _Role.ValueType  # 2
+    """Signs users in."""
+    ROLE_HELPDESK: _Role.ValueType  # 3
+    """Unlocks, and helps with tokens; sees no secrets."""
+    ROLE_AUDITOR: _Role.ValueType  # 4
+    """Reads."""
+    ROLE_CONNECTOR: _Role.ValueType  # 5
+    """Keeps users as a directory has them."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """What a client may do."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ROLE_OPERATOR: Role.ValueType  # 1
+"""Everything but signing in."""
+ROLE_FRONTEND: Role.ValueType  # 2
+"""Signs users in."""
+ROLE_HELPDESK: Role.ValueType  # 3
+"""Unlocks, and helps with tokens; sees no secrets."""
+ROLE_AUDITOR: Role.ValueType  # 4
+"""Reads."""
+ROLE_CONNECTOR: Role.ValueType  # 5
+"""Keeps users as a directory has them."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
 @_typing.final
 class Lockout(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -129,6 +163,30 @@ class Lockout(_message.Message):
 Global___Lockout: _TypeAlias = Lockout  # noqa: Y015
 
 @_typing.final
+class PinState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_MS_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    changed_ms: _builtins.int
+    """Milliseconds since 1970 UTC."""
+    due: _builtins.bool
+    """It has expired, or was set by somebody else: the next sign-in advises CHANGE_PIN."""
+    def __init__(
+        self,
+        *,
+        changed_ms: _builtins.int = ...,
+        due: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_ms", b"changed_ms", "due", b"due"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinState: _TypeAlias = PinState  # noqa: Y015
+
+@_typing.final
 class User(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -137,13 +195,24 @@ class User(_message.Message):
     CREATED_MS_FIELD_NUMBER: _builtins.int
     LOCKOUT_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    RECOVERY_CODES_FIELD_NUMBER: _builtins.int
+    BYPASS_UNTIL_MS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     state: Global___UserState.ValueType
     created_ms: _builtins.int
     """Milliseconds since 1970 UTC."""
     token_count: _builtins.int
+    recovery_codes: _builtins.int
+    """Recovery codes that are left."""
+    bypass_until_ms: _builtins.int
+    """Until when an unused bypass works, in milliseconds since 1970 UTC; 0 where there is none."""
     @_builtins.property
     def lockout(self) -> Global___Lockout: ...
+    @_builtins.property
+    def pin(self) -> Global___PinState:
+        """Absent where there is none."""
+
     def __init__(
         self,
         *,
@@ -152,10 +221,13 @@ class User(_message.Message):
         created_ms: _builtins.int = ...,
         lockout: Global___Lockout | None = ...,
         token_count: _builtins.int = ...,
+        pin: Global___PinState | None = ...,
+        recovery_codes: _builtins.int = ...,
+        bypass_until_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lockout", b"lockout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lockout", b"lockout", "pin", b"pin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ms", b"created_ms", "lockout", b"lockout", "state", b"state", "token_count", b"token_count", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_until_ms", b"bypass_until_ms", "created_ms", b"created_ms", "lockout", b"lockout", "pin", b"pin", "recovery_codes", b"recovery_codes", "state", b"state", "token_count", b"token_count", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,6 +243,7 @@ class Attempt(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     CLIENT_IDENTITY_FIELD_NUMBER: _builtins.int
     CLIENT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     at_ms: _builtins.int
     """Milliseconds since 1970 UTC, the log's time."""
     decision: _authentication_pb2.Decision.ValueType
@@ -178,6 +251,8 @@ class Attempt(_message.Message):
     token_id: _builtins.str
     client_identity: _builtins.str
     """The identity of the certificate that asked."""
+    note: _builtins.str
+    """The reason for which the bypass that was used was given."""
     @_builtins.property
     def client(self) -> _authentication_pb2.ClientInfo: ...
     def __init__(
@@ -189,10 +264,11 @@ class Attempt(_message.Message):
         token_id: _builtins.str = ...,
         client_identity: _builtins.str = ...,
         client: _authentication_pb2.ClientInfo | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "client", b"client", "client_identity", b"client_identity", "decision", b"decision", "reason", b"reason", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "client", b"client", "client_identity", b"client_identity", "decision", b"decision", "note", b"note", "reason", b"reason", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -867,3 +943,281 @@ class DeleteTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteTokenResponse: _TypeAlias = DeleteTokenResponse  # noqa: Y015
+
+@_typing.final
+class Certificate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    ISSUED_MS_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """In hexadecimal."""
+    issued_ms: _builtins.int
+    """Milliseconds since 1970 UTC, both."""
+    valid_until_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        issued_ms: _builtins.int = ...,
+        valid_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issued_ms", b"issued_ms", "serial", b"serial", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
+
+@_typing.final
+class Client(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    CREATED_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    REVOKED_MS_FIELD_NUMBER: _builtins.int
+    REVOKED_BY_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    identity: _builtins.str
+    """The URI in its certificates."""
+    created_ms: _builtins.int
+    """Milliseconds since 1970 UTC; 0 where it is as old as the cluster."""
+    created_by: _builtins.str
+    """The identity of the certificate that asked for it; empty where it is as old as the cluster."""
+    revoked_ms: _builtins.int
+    """0 where it is not revoked."""
+    revoked_by: _builtins.str
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]: ...
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]:
+        """The latest, oldest first. Empty where it has none but those it had when the cluster was made."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        created_ms: _builtins.int = ...,
+        created_by: _builtins.str = ...,
+        revoked_ms: _builtins.int = ...,
+        revoked_by: _builtins.str = ...,
+        certificates: _abc.Iterable[Global___Certificate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "created_by", b"created_by", "created_ms", b"created_ms", "identity", b"identity", "name", b"name", "revoked_by", b"revoked_by", "revoked_ms", b"revoked_ms", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Client: _TypeAlias = Client  # noqa: Y015
+
+@_typing.final
+class AddClientRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    CSR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    name: _builtins.str
+    """1 to 64 letters, digits or any of . _ @ -"""
+    csr: _builtins.bytes
+    """A certificate signing request (PKCS #10) in PEM: its key and its signature count, whatever else stands in it does
+    not. The key is ECDSA P-256 or P-384, or RSA of 2048 to 4096 bits.
+    """
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        csr: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "name", b"name", "request_id", b"request_id", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddClientRequest: _TypeAlias = AddClientRequest  # noqa: Y015
+
+@_typing.final
+class AddClientResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_CHAIN_FIELD_NUMBER: _builtins.int
+    ROOT_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate_chain: _builtins.bytes
+    """PEM: the client's certificate, then the issuing authority's. A retry with the same request_id gets one of the same
+    name, serial number and end.
+    """
+    root_certificate: _builtins.bytes
+    """PEM: what the nodes' certificates lead to."""
+    @_builtins.property
+    def client(self) -> Global___Client: ...
+    def __init__(
+        self,
+        *,
+        client: Global___Client | None = ...,
+        certificate_chain: _builtins.bytes = ...,
+        root_certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "client", b"client", "root_certificate", b"root_certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddClientResponse: _TypeAlias = AddClientResponse  # noqa: Y015
+
+@_typing.final
+class ListClientsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0 for 100; at most 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClientsRequest: _TypeAlias = ListClientsRequest  # noqa: Y015
+
+@_typing.final
+class ListClientsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Client]:
+        """Those that were revoked included, in order of their identity."""
+
+    def __init__(
+        self,
+        *,
+        clients: _abc.Iterable[Global___Client] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClientsResponse: _TypeAlias = ListClientsResponse  # noqa: Y015
+
+@_typing.final
+class RevokeClientRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeClientRequest: _TypeAlias = RevokeClientRequest  # noqa: Y015
+
+@_typing.final
+class RevokeClientResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeClientResponse: _TypeAlias = RevokeClientResponse  # noqa: Y015
+
+@_typing.final
+class RenewClientRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CSR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    csr: _builtins.bytes
+    """As in AddClientRequest; the same key may go on."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        csr: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewClientRequest: _TypeAlias = RenewClientRequest  # noqa: Y015
+
+@_typing.final
+class RenewClientResponse(_message.Message):
+    """As AddClientResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_CHAIN_FIELD_NUMBER: _builtins.int
+    ROOT_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate_chain: _builtins.bytes
+    root_certificate: _builtins.bytes
+    @_builtins.property
+    def client(self) -> Global___Client: ...
+    def __init__(
+        self,
+        *,
+        client: Global___Client | None = ...,
+        certificate_chain: _builtins.bytes = ...,
+        root_certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "client", b"client", "root_certificate", b"root_certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewClientResponse: _TypeAlias = RenewClientResponse  # noqa: Y015

@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from watchword.v1 import administration_pb2 as watchword_dot_v1_dot_administration__pb2
+from watchword.v1 import codes_pb2 as watchword_dot_v1_dot_codes__pb2
+from watchword.v1 import settings_pb2 as watchword_dot_v1_dot_settings__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -104,6 +106,51 @@ class AdministrationStub:
                 request_serializer=watchword_dot_v1_dot_administration__pb2.DeleteTokenRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_administration__pb2.DeleteTokenResponse.FromString,
                 _registered_method=True)
+        self.SetPin = channel.unary_unary(
+                '/watchword.v1.Administration/SetPin',
+                request_serializer=watchword_dot_v1_dot_codes__pb2.SetPinRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_codes__pb2.SetPinResponse.FromString,
+                _registered_method=True)
+        self.IssueRecoveryCodes = channel.unary_unary(
+                '/watchword.v1.Administration/IssueRecoveryCodes',
+                request_serializer=watchword_dot_v1_dot_codes__pb2.IssueRecoveryCodesRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_codes__pb2.IssueRecoveryCodesResponse.FromString,
+                _registered_method=True)
+        self.IssueBypass = channel.unary_unary(
+                '/watchword.v1.Administration/IssueBypass',
+                request_serializer=watchword_dot_v1_dot_codes__pb2.IssueBypassRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_codes__pb2.IssueBypassResponse.FromString,
+                _registered_method=True)
+        self.GetSettings = channel.unary_unary(
+                '/watchword.v1.Administration/GetSettings',
+                request_serializer=watchword_dot_v1_dot_settings__pb2.GetSettingsRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_settings__pb2.GetSettingsResponse.FromString,
+                _registered_method=True)
+        self.SetSettings = channel.unary_unary(
+                '/watchword.v1.Administration/SetSettings',
+                request_serializer=watchword_dot_v1_dot_settings__pb2.SetSettingsRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_settings__pb2.SetSettingsResponse.FromString,
+                _registered_method=True)
+        self.AddClient = channel.unary_unary(
+                '/watchword.v1.Administration/AddClient',
+                request_serializer=watchword_dot_v1_dot_administration__pb2.AddClientRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_administration__pb2.AddClientResponse.FromString,
+                _registered_method=True)
+        self.ListClients = channel.unary_unary(
+                '/watchword.v1.Administration/ListClients',
+                request_serializer=watchword_dot_v1_dot_administration__pb2.ListClientsRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_administration__pb2.ListClientsResponse.FromString,
+                _registered_method=True)
+        self.RevokeClient = channel.unary_unary(
+                '/watchword.v1.Administration/RevokeClient',
+                request_serializer=watchword_dot_v1_dot_administration__pb2.RevokeClientRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_administration__pb2.RevokeClientResponse.FromString,
+                _registered_method=True)
+        self.RenewClient = channel.unary_unary(
+                '/watchword.v1.Administration/RenewClient',
+                request_serializer=watchword_dot_v1_dot_administration__pb2.RenewClientRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_administration__pb2.RenewClientResponse.FromString,
+                _registered_method=True)
 
 
 class AdministrationServicer:
@@ -200,6 +247,71 @@ class AdministrationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPin(self, request, context):
+        """Sets a user's PIN. INVALID_ARGUMENT where it breaks a rule, FAILED_PRECONDITION where it was in use before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueRecoveryCodes(self, request, context):
+        """Draws ten recovery codes, each of which signs in once; those that there were work no more. The answer is the only one
+        that shows them. FAILED_PRECONDITION for a retry after which others were drawn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueBypass(self, request, context):
+        """Draws a passcode that signs in once, within some time; the one that there was works no more. FAILED_PRECONDITION for
+        a disabled user; PERMISSION_DENIED for a helpdesk that asks for itself or for an operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSettings(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSettings(self, request, context):
+        """Sets those that are given, all or none. INVALID_ARGUMENT names one that is out of its range.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddClient(self, request, context):
+        """Gives a front end, a program or a person a certificate, for a key that never leaves the caller's machine.
+        ALREADY_EXISTS where there is a client of this name that is not revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListClients(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeClient(self, request, context):
+        """Ends every certificate of the name, at once, on open streams too, and for good: a client that is added again under
+        the name is another one. FAILED_PRECONDITION where no other operator would be left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewClient(self, request, context):
+        """Another certificate for the client that calls. The one it calls with stays valid to its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdministrationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -272,6 +384,51 @@ def add_AdministrationServicer_to_server(servicer, server):
                     servicer.DeleteToken,
                     request_deserializer=watchword_dot_v1_dot_administration__pb2.DeleteTokenRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_administration__pb2.DeleteTokenResponse.SerializeToString,
+            ),
+            'SetPin': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPin,
+                    request_deserializer=watchword_dot_v1_dot_codes__pb2.SetPinRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_codes__pb2.SetPinResponse.SerializeToString,
+            ),
+            'IssueRecoveryCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueRecoveryCodes,
+                    request_deserializer=watchword_dot_v1_dot_codes__pb2.IssueRecoveryCodesRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_codes__pb2.IssueRecoveryCodesResponse.SerializeToString,
+            ),
+            'IssueBypass': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueBypass,
+                    request_deserializer=watchword_dot_v1_dot_codes__pb2.IssueBypassRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_codes__pb2.IssueBypassResponse.SerializeToString,
+            ),
+            'GetSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSettings,
+                    request_deserializer=watchword_dot_v1_dot_settings__pb2.GetSettingsRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_settings__pb2.GetSettingsResponse.SerializeToString,
+            ),
+            'SetSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSettings,
+                    request_deserializer=watchword_dot_v1_dot_settings__pb2.SetSettingsRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_settings__pb2.SetSettingsResponse.SerializeToString,
+            ),
+            'AddClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddClient,
+                    request_deserializer=watchword_dot_v1_dot_administration__pb2.AddClientRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_administration__pb2.AddClientResponse.SerializeToString,
+            ),
+            'ListClients': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClients,
+                    request_deserializer=watchword_dot_v1_dot_administration__pb2.ListClientsRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_administration__pb2.ListClientsResponse.SerializeToString,
+            ),
+            'RevokeClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeClient,
+                    request_deserializer=watchword_dot_v1_dot_administration__pb2.RevokeClientRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_administration__pb2.RevokeClientResponse.SerializeToString,
+            ),
+            'RenewClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewClient,
+                    request_deserializer=watchword_dot_v1_dot_administration__pb2.RenewClientRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_administration__pb2.RenewClientResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -652,6 +809,249 @@ class Administration:
             '/watchword.v1.Administration/DeleteToken',
             watchword_dot_v1_dot_administration__pb2.DeleteTokenRequest.SerializeToString,
             watchword_dot_v1_dot_administration__pb2.DeleteTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/SetPin',
+            watchword_dot_v1_dot_codes__pb2.SetPinRequest.SerializeToString,
+            watchword_dot_v1_dot_codes__pb2.SetPinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueRecoveryCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/IssueRecoveryCodes',
+            watchword_dot_v1_dot_codes__pb2.IssueRecoveryCodesRequest.SerializeToString,
+            watchword_dot_v1_dot_codes__pb2.IssueRecoveryCodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueBypass(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/IssueBypass',
+            watchword_dot_v1_dot_codes__pb2.IssueBypassRequest.SerializeToString,
+            watchword_dot_v1_dot_codes__pb2.IssueBypassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/GetSettings',
+            watchword_dot_v1_dot_settings__pb2.GetSettingsRequest.SerializeToString,
+            watchword_dot_v1_dot_settings__pb2.GetSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/SetSettings',
+            watchword_dot_v1_dot_settings__pb2.SetSettingsRequest.SerializeToString,
+            watchword_dot_v1_dot_settings__pb2.SetSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/AddClient',
+            watchword_dot_v1_dot_administration__pb2.AddClientRequest.SerializeToString,
+            watchword_dot_v1_dot_administration__pb2.AddClientResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/ListClients',
+            watchword_dot_v1_dot_administration__pb2.ListClientsRequest.SerializeToString,
+            watchword_dot_v1_dot_administration__pb2.ListClientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/RevokeClient',
+            watchword_dot_v1_dot_administration__pb2.RevokeClientRequest.SerializeToString,
+            watchword_dot_v1_dot_administration__pb2.RevokeClientResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Administration/RenewClient',
+            watchword_dot_v1_dot_administration__pb2.RenewClientRequest.SerializeToString,
+            watchword_dot_v1_dot_administration__pb2.RenewClientResponse.FromString,
             options,
             channel_credentials,
             insecure,

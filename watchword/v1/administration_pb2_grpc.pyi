@@ -10,6 +10,8 @@ A change that repeats what is already so (enabling what is enabled, unlocking wh
 from collections import abc as _abc
 from grpc import aio as _aio
 from watchword.v1 import administration_pb2 as _administration_pb2
+from watchword.v1 import codes_pb2 as _codes_pb2
+from watchword.v1 import settings_pb2 as _settings_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -57,6 +59,30 @@ class AdministrationStub:
     EnableToken: _grpc.UnaryUnaryMultiCallable[_administration_pb2.EnableTokenRequest, _administration_pb2.EnableTokenResponse]
     DisableToken: _grpc.UnaryUnaryMultiCallable[_administration_pb2.DisableTokenRequest, _administration_pb2.DisableTokenResponse]
     DeleteToken: _grpc.UnaryUnaryMultiCallable[_administration_pb2.DeleteTokenRequest, _administration_pb2.DeleteTokenResponse]
+    SetPin: _grpc.UnaryUnaryMultiCallable[_codes_pb2.SetPinRequest, _codes_pb2.SetPinResponse]
+    """Sets a user's PIN. INVALID_ARGUMENT where it breaks a rule, FAILED_PRECONDITION where it was in use before."""
+    IssueRecoveryCodes: _grpc.UnaryUnaryMultiCallable[_codes_pb2.IssueRecoveryCodesRequest, _codes_pb2.IssueRecoveryCodesResponse]
+    """Draws ten recovery codes, each of which signs in once; those that there were work no more. The answer is the only one
+    that shows them. FAILED_PRECONDITION for a retry after which others were drawn.
+    """
+    IssueBypass: _grpc.UnaryUnaryMultiCallable[_codes_pb2.IssueBypassRequest, _codes_pb2.IssueBypassResponse]
+    """Draws a passcode that signs in once, within some time; the one that there was works no more. FAILED_PRECONDITION for
+    a disabled user; PERMISSION_DENIED for a helpdesk that asks for itself or for an operator.
+    """
+    GetSettings: _grpc.UnaryUnaryMultiCallable[_settings_pb2.GetSettingsRequest, _settings_pb2.GetSettingsResponse]
+    SetSettings: _grpc.UnaryUnaryMultiCallable[_settings_pb2.SetSettingsRequest, _settings_pb2.SetSettingsResponse]
+    """Sets those that are given, all or none. INVALID_ARGUMENT names one that is out of its range."""
+    AddClient: _grpc.UnaryUnaryMultiCallable[_administration_pb2.AddClientRequest, _administration_pb2.AddClientResponse]
+    """Gives a front end, a program or a person a certificate, for a key that never leaves the caller's machine.
+    ALREADY_EXISTS where there is a client of this name that is not revoked.
+    """
+    ListClients: _grpc.UnaryUnaryMultiCallable[_administration_pb2.ListClientsRequest, _administration_pb2.ListClientsResponse]
+    RevokeClient: _grpc.UnaryUnaryMultiCallable[_administration_pb2.RevokeClientRequest, _administration_pb2.RevokeClientResponse]
+    """Ends every certificate of the name, at once, on open streams too, and for good: a client that is added again under
+    the name is another one. FAILED_PRECONDITION where no other operator would be left.
+    """
+    RenewClient: _grpc.UnaryUnaryMultiCallable[_administration_pb2.RenewClientRequest, _administration_pb2.RenewClientResponse]
+    """Another certificate for the client that calls. The one it calls with stays valid to its end."""
 
 @_typing.type_check_only
 class AdministrationAsyncStub(AdministrationStub):
@@ -83,6 +109,30 @@ class AdministrationAsyncStub(AdministrationStub):
     EnableToken: _aio.UnaryUnaryMultiCallable[_administration_pb2.EnableTokenRequest, _administration_pb2.EnableTokenResponse]  # type: ignore[assignment]
     DisableToken: _aio.UnaryUnaryMultiCallable[_administration_pb2.DisableTokenRequest, _administration_pb2.DisableTokenResponse]  # type: ignore[assignment]
     DeleteToken: _aio.UnaryUnaryMultiCallable[_administration_pb2.DeleteTokenRequest, _administration_pb2.DeleteTokenResponse]  # type: ignore[assignment]
+    SetPin: _aio.UnaryUnaryMultiCallable[_codes_pb2.SetPinRequest, _codes_pb2.SetPinResponse]  # type: ignore[assignment]
+    """Sets a user's PIN. INVALID_ARGUMENT where it breaks a rule, FAILED_PRECONDITION where it was in use before."""
+    IssueRecoveryCodes: _aio.UnaryUnaryMultiCallable[_codes_pb2.IssueRecoveryCodesRequest, _codes_pb2.IssueRecoveryCodesResponse]  # type: ignore[assignment]
+    """Draws ten recovery codes, each of which signs in once; those that there were work no more. The answer is the only one
+    that shows them. FAILED_PRECONDITION for a retry after which others were drawn.
+    """
+    IssueBypass: _aio.UnaryUnaryMultiCallable[_codes_pb2.IssueBypassRequest, _codes_pb2.IssueBypassResponse]  # type: ignore[assignment]
+    """Draws a passcode that signs in once, within some time; the one that there was works no more. FAILED_PRECONDITION for
+    a disabled user; PERMISSION_DENIED for a helpdesk that asks for itself or for an operator.
+    """
+    GetSettings: _aio.UnaryUnaryMultiCallable[_settings_pb2.GetSettingsRequest, _settings_pb2.GetSettingsResponse]  # type: ignore[assignment]
+    SetSettings: _aio.UnaryUnaryMultiCallable[_settings_pb2.SetSettingsRequest, _settings_pb2.SetSettingsResponse]  # type: ignore[assignment]
+    """Sets those that are given, all or none. INVALID_ARGUMENT names one that is out of its range."""
+    AddClient: _aio.UnaryUnaryMultiCallable[_administration_pb2.AddClientRequest, _administration_pb2.AddClientResponse]  # type: ignore[assignment]
+    """Gives a front end, a program or a person a certificate, for a key that never leaves the caller's machine.
+    ALREADY_EXISTS where there is a client of this name that is not revoked.
+    """
+    ListClients: _aio.UnaryUnaryMultiCallable[_administration_pb2.ListClientsRequest, _administration_pb2.ListClientsResponse]  # type: ignore[assignment]
+    RevokeClient: _aio.UnaryUnaryMultiCallable[_administration_pb2.RevokeClientRequest, _administration_pb2.RevokeClientResponse]  # type: ignore[assignment]
+    """Ends every certificate of the name, at once, on open streams too, and for good: a client that is added again under
+    the name is another one. FAILED_PRECONDITION where no other operator would be left.
+    """
+    RenewClient: _aio.UnaryUnaryMultiCallable[_administration_pb2.RenewClientRequest, _administration_pb2.RenewClientResponse]  # type: ignore[assignment]
+    """Another certificate for the client that calls. The one it calls with stays valid to its end."""
 
 class AdministrationServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -190,5 +240,83 @@ class AdministrationServicer(metaclass=_abc_1.ABCMeta):
         request: _administration_pb2.DeleteTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.DeleteTokenResponse, _abc.Awaitable[_administration_pb2.DeleteTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetPin(
+        self,
+        request: _codes_pb2.SetPinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_codes_pb2.SetPinResponse, _abc.Awaitable[_codes_pb2.SetPinResponse]]:
+        """Sets a user's PIN. INVALID_ARGUMENT where it breaks a rule, FAILED_PRECONDITION where it was in use before."""
+
+    @_abc_1.abstractmethod
+    def IssueRecoveryCodes(
+        self,
+        request: _codes_pb2.IssueRecoveryCodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_codes_pb2.IssueRecoveryCodesResponse, _abc.Awaitable[_codes_pb2.IssueRecoveryCodesResponse]]:
+        """Draws ten recovery codes, each of which signs in once; those that there were work no more. The answer is the only one
+        that shows them. FAILED_PRECONDITION for a retry after which others were drawn.
+        """
+
+    @_abc_1.abstractmethod
+    def IssueBypass(
+        self,
+        request: _codes_pb2.IssueBypassRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_codes_pb2.IssueBypassResponse, _abc.Awaitable[_codes_pb2.IssueBypassResponse]]:
+        """Draws a passcode that signs in once, within some time; the one that there was works no more. FAILED_PRECONDITION for
+        a disabled user; PERMISSION_DENIED for a helpdesk that asks for itself or for an operator.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSettings(
+        self,
+        request: _settings_pb2.GetSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settings_pb2.GetSettingsResponse, _abc.Awaitable[_settings_pb2.GetSettingsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetSettings(
+        self,
+        request: _settings_pb2.SetSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settings_pb2.SetSettingsResponse, _abc.Awaitable[_settings_pb2.SetSettingsResponse]]:
+        """Sets those that are given, all or none. INVALID_ARGUMENT names one that is out of its range."""
+
+    @_abc_1.abstractmethod
+    def AddClient(
+        self,
+        request: _administration_pb2.AddClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.AddClientResponse, _abc.Awaitable[_administration_pb2.AddClientResponse]]:
+        """Gives a front end, a program or a person a certificate, for a key that never leaves the caller's machine.
+        ALREADY_EXISTS where there is a client of this name that is not revoked.
+        """
+
+    @_abc_1.abstractmethod
+    def ListClients(
+        self,
+        request: _administration_pb2.ListClientsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.ListClientsResponse, _abc.Awaitable[_administration_pb2.ListClientsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeClient(
+        self,
+        request: _administration_pb2.RevokeClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.RevokeClientResponse, _abc.Awaitable[_administration_pb2.RevokeClientResponse]]:
+        """Ends every certificate of the name, at once, on open streams too, and for good: a client that is added again under
+        the name is another one. FAILED_PRECONDITION where no other operator would be left.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewClient(
+        self,
+        request: _administration_pb2.RenewClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.RenewClientResponse, _abc.Awaitable[_administration_pb2.RenewClientResponse]]:
+        """Another certificate for the client that calls. The one it calls with stays valid to its end."""
 
 def add_AdministrationServicer_to_server(servicer: AdministrationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!watchword/v1/authentication.proto\x12\x0cwatchword.v1\x1a\x17google/rpc/status.proto\"2\n\nClientInfo\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x9e\x01\n\rVerifyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x07user_id\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x15\n\x08passcode\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x15\n\x08token_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12(\n\x06\x63lient\x18\x05 \x01(\x0b\x32\x18.watchword.v1.ClientInfoB\x0b\n\t_token_id\"\x98\x01\n\x0eVerifyResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.watchword.v1.Decision\x12$\n\x06reason\x18\x02 \x01(\x0e\x32\x14.watchword.v1.Reason\x12$\n\x06\x61\x64vice\x18\x03 \x01(\x0e\x32\x14.watchword.v1.Advice\x12\x10\n\x08token_id\x18\x04 \x01(\t\"P\n\x0bVerifyBatch\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.watchword.v1.VerifyRequest\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"\x84\x01\n\x0cVerifyResult\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.watchword.v1.VerifyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"<\n\rVerifyResults\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.watchword.v1.VerifyResult*N\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45\x43ISION_ACCEPT\x10\x01\x12\x13\n\x0f\x44\x45\x43ISION_REJECT\x10\x02*\xc6\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_ACCEPTED\x10\x01\x12\x10\n\x0cREASON_WRONG\x10\x02\x12\x13\n\x0fREASON_REPLAYED\x10\x03\x12\x12\n\x0eREASON_TOO_OLD\x10\x04\x12\x11\n\rREASON_LOCKED\x10\x05\x12\x13\n\x0fREASON_DISABLED\x10\x06\x12\x13\n\x0fREASON_NO_TOKEN\x10\x07\x12\x17\n\x13REASON_UNKNOWN_USER\x10\x08*6\n\x06\x41\x64vice\x12\x16\n\x12\x41\x44VICE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x44VICE_TRY_AGAIN\x10\x01\x32\xa1\x01\n\x0e\x41uthentication\x12\x43\n\x06Verify\x12\x1b.watchword.v1.VerifyRequest\x1a\x1c.watchword.v1.VerifyResponse\x12J\n\x0cVerifyStream\x12\x19.watchword.v1.VerifyBatch\x1a\x1b.watchword.v1.VerifyResults(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!watchword/v1/authentication.proto\x12\x0cwatchword.v1\x1a\x17google/rpc/status.proto\"2\n\nClientInfo\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x9e\x01\n\rVerifyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x07user_id\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x15\n\x08passcode\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x15\n\x08token_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12(\n\x06\x63lient\x18\x05 \x01(\x0b\x32\x18.watchword.v1.ClientInfoB\x0b\n\t_token_id\"\x98\x01\n\x0eVerifyResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.watchword.v1.Decision\x12$\n\x06reason\x18\x02 \x01(\x0e\x32\x14.watchword.v1.Reason\x12$\n\x06\x61\x64vice\x18\x03 \x01(\x0e\x32\x14.watchword.v1.Advice\x12\x10\n\x08token_id\x18\x04 \x01(\t\"\xa5\x01\n\x10\x43hangePinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x07user_id\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x14\n\x07old_pin\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\x04\x63ode\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x14\n\x07new_pin\x18\x05 \x01(\tB\x03\x80\x01\x01\x12(\n\x06\x63lient\x18\x06 \x01(\x0b\x32\x18.watchword.v1.ClientInfo\"\x89\x01\n\x11\x43hangePinResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.watchword.v1.Decision\x12$\n\x06reason\x18\x02 \x01(\x0e\x32\x14.watchword.v1.Reason\x12$\n\x06\x61\x64vice\x18\x03 \x01(\x0e\x32\x14.watchword.v1.Advice\"P\n\x0bVerifyBatch\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.watchword.v1.VerifyRequest\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"\x84\x01\n\x0cVerifyResult\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.watchword.v1.VerifyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"<\n\rVerifyResults\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.watchword.v1.VerifyResult*N\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45\x43ISION_ACCEPT\x10\x01\x12\x13\n\x0f\x44\x45\x43ISION_REJECT\x10\x02*\xed\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_ACCEPTED\x10\x01\x12\x10\n\x0cREASON_WRONG\x10\x02\x12\x13\n\x0fREASON_REPLAYED\x10\x03\x12\x12\n\x0eREASON_TOO_OLD\x10\x04\x12\x11\n\rREASON_LOCKED\x10\x05\x12\x13\n\x0fREASON_DISABLED\x10\x06\x12\x13\n\x0fREASON_NO_TOKEN\x10\x07\x12\x17\n\x13REASON_UNKNOWN_USER\x10\x08\x12\x11\n\rREASON_NO_PIN\x10\t\x12\x12\n\x0eREASON_PIN_DUE\x10\n*M\n\x06\x41\x64vice\x12\x16\n\x12\x41\x44VICE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x44VICE_TRY_AGAIN\x10\x01\x12\x15\n\x11\x41\x44VICE_CHANGE_PIN\x10\x02\x32\xef\x01\n\x0e\x41uthentication\x12\x43\n\x06Verify\x12\x1b.watchword.v1.VerifyRequest\x1a\x1c.watchword.v1.VerifyResponse\x12L\n\tChangePin\x12\x1e.watchword.v1.ChangePinRequest\x1a\x1f.watchword.v1.ChangePinResponse\x12J\n\x0cVerifyStream\x12\x19.watchword.v1.VerifyBatch\x1a\x1b.watchword.v1.VerifyResults(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,24 +36,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYREQUEST'].fields_by_name['user_id']._serialized_options = b'\200\001\001'
   _globals['_VERIFYREQUEST'].fields_by_name['passcode']._loaded_options = None
   _globals['_VERIFYREQUEST'].fields_by_name['passcode']._serialized_options = b'\200\001\001'
-  _globals['_DECISION']._serialized_start=723
-  _globals['_DECISION']._serialized_end=801
-  _globals['_REASON']._serialized_start=804
-  _globals['_REASON']._serialized_end=1002
-  _globals['_ADVICE']._serialized_start=1004
-  _globals['_ADVICE']._serialized_end=1058
+  _globals['_CHANGEPINREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_CHANGEPINREQUEST'].fields_by_name['user_id']._serialized_options = b'\200\001\001'
+  _globals['_CHANGEPINREQUEST'].fields_by_name['old_pin']._loaded_options = None
+  _globals['_CHANGEPINREQUEST'].fields_by_name['old_pin']._serialized_options = b'\200\001\001'
+  _globals['_CHANGEPINREQUEST'].fields_by_name['code']._loaded_options = None
+  _globals['_CHANGEPINREQUEST'].fields_by_name['code']._serialized_options = b'\200\001\001'
+  _globals['_CHANGEPINREQUEST'].fields_by_name['new_pin']._loaded_options = None
+  _globals['_CHANGEPINREQUEST'].fields_by_name['new_pin']._serialized_options = b'\200\001\001'
+  _globals['_DECISION']._serialized_start=1031
+  _globals['_DECISION']._serialized_end=1109
+  _globals['_REASON']._serialized_start=1112
+  _globals['_REASON']._serialized_end=1349
+  _globals['_ADVICE']._serialized_start=1351
+  _globals['_ADVICE']._serialized_end=1428
   _globals['_CLIENTINFO']._serialized_start=76
   _globals['_CLIENTINFO']._serialized_end=126
   _globals['_VERIFYREQUEST']._serialized_start=129
   _globals['_VERIFYREQUEST']._serialized_end=287
   _globals['_VERIFYRESPONSE']._serialized_start=290
   _globals['_VERIFYRESPONSE']._serialized_end=442
-  _globals['_VERIFYBATCH']._serialized_start=444
-  _globals['_VERIFYBATCH']._serialized_end=524
-  _globals['_VERIFYRESULT']._serialized_start=527
-  _globals['_VERIFYRESULT']._serialized_end=659
-  _globals['_VERIFYRESULTS']._serialized_start=661
-  _globals['_VERIFYRESULTS']._serialized_end=721
-  _globals['_AUTHENTICATION']._serialized_start=1061
-  _globals['_AUTHENTICATION']._serialized_end=1222
+  _globals['_CHANGEPINREQUEST']._serialized_start=445
+  _globals['_CHANGEPINREQUEST']._serialized_end=610
+  _globals['_CHANGEPINRESPONSE']._serialized_start=613
+  _globals['_CHANGEPINRESPONSE']._serialized_end=750
+  _globals['_VERIFYBATCH']._serialized_start=752
+  _globals['_VERIFYBATCH']._serialized_end=832
+  _globals['_VERIFYRESULT']._serialized_start=835
+  _globals['_VERIFYRESULT']._serialized_end=967
+  _globals['_VERIFYRESULTS']._serialized_start=969
+  _globals['_VERIFYRESULTS']._serialized_end=1029
+  _globals['_AUTHENTICATION']._serialized_start=1431
+  _globals['_AUTHENTICATION']._serialized_end=1670
 # @@protoc_insertion_point(module_scope)

@@ -65,6 +65,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NO_TOKEN: _Reason.ValueType  # 7
     """The user has no active token, or not the one that was named."""
     REASON_UNKNOWN_USER: _Reason.ValueType  # 8
+    REASON_NO_PIN: _Reason.ValueType  # 9
+    """PINs are required, and the user has none."""
+    REASON_PIN_DUE: _Reason.ValueType  # 10
+    """Accepted, and the PIN has expired or was set by somebody else: it must be changed."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why. Told to operators, helpdesk and auditors only; others get REASON_UNSPECIFIED."""
@@ -84,6 +88,10 @@ REASON_DISABLED: Reason.ValueType  # 6
 REASON_NO_TOKEN: Reason.ValueType  # 7
 """The user has no active token, or not the one that was named."""
 REASON_UNKNOWN_USER: Reason.ValueType  # 8
+REASON_NO_PIN: Reason.ValueType  # 9
+"""PINs are required, and the user has none."""
+REASON_PIN_DUE: Reason.ValueType  # 10
+"""Accepted, and the PIN has expired or was set by somebody else: it must be changed."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _Advice:
@@ -94,14 +102,16 @@ class _AdviceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Advice.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     ADVICE_UNSPECIFIED: _Advice.ValueType  # 0
     ADVICE_TRY_AGAIN: _Advice.ValueType  # 1
+    ADVICE_CHANGE_PIN: _Advice.ValueType  # 2
+    """With an acceptance only: let the person choose a new PIN, with ChangePin and the next code."""
 
 class Advice(_Advice, metaclass=_AdviceEnumTypeWrapper):
-    """What to tell the person. Every rejection carries the same advice.
-    Number 2 is kept for the change of a PIN.
-    """
+    """What to tell the person. Every rejection carries the same advice."""
 
 ADVICE_UNSPECIFIED: Advice.ValueType  # 0
 ADVICE_TRY_AGAIN: Advice.ValueType  # 1
+ADVICE_CHANGE_PIN: Advice.ValueType  # 2
+"""With an acceptance only: let the person choose a new PIN, with ChangePin and the next code."""
 Global___Advice: _TypeAlias = Advice  # noqa: Y015
 
 @_typing.final
@@ -144,9 +154,11 @@ class VerifyRequest(_message.Message):
     user_id: _builtins.str
     """Up to 256 bytes of UTF-8 without control characters. Compared in NFC and without regard to case."""
     passcode: _builtins.str
-    """What the person typed, up to 128 bytes of UTF-8. Spaces and hyphens are ignored."""
+    """What the person typed, up to 128 bytes of UTF-8: a code, a recovery code or a bypass, and where PINs are required the
+    PIN before it. Spaces and hyphens are ignored.
+    """
     token_id: _builtins.str
-    """Only this token may accept. Without it, any active token of the user."""
+    """Only this token may accept, and no recovery code or bypass. Without it, any active token of the user."""
     @_builtins.property
     def client(self) -> Global___ClientInfo: ...
     def __init__(
@@ -180,7 +192,9 @@ class VerifyResponse(_message.Message):
     reason: Global___Reason.ValueType
     advice: Global___Advice.ValueType
     token_id: _builtins.str
-    """The token that accepted. On a rejection it is told to those only who are told the reason."""
+    """The token that accepted, or "recovery-code" or "bypass". On a rejection it is told to those only who are told the
+    reason.
+    """
     def __init__(
         self,
         *,
@@ -196,6 +210,70 @@ class VerifyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
+
+@_typing.final
+class ChangePinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    OLD_PIN_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    NEW_PIN_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in VerifyRequest. A change that is tried again with another new_pin needs another one."""
+    user_id: _builtins.str
+    old_pin: _builtins.str
+    code: _builtins.str
+    """The person's next code, or a recovery code or bypass. The one that the sign-in was made with is used."""
+    new_pin: _builtins.str
+    """4 to 16 digits, as the settings have it. Spaces and hyphens are ignored."""
+    @_builtins.property
+    def client(self) -> Global___ClientInfo: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        old_pin: _builtins.str = ...,
+        code: _builtins.str = ...,
+        new_pin: _builtins.str = ...,
+        client: Global___ClientInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "code", b"code", "new_pin", b"new_pin", "old_pin", b"old_pin", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePinRequest: _TypeAlias = ChangePinRequest  # noqa: Y015
+
+@_typing.final
+class ChangePinResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    decision: Global___Decision.ValueType
+    """ACCEPT: the PIN is the new one."""
+    reason: Global___Reason.ValueType
+    advice: Global___Advice.ValueType
+    def __init__(
+        self,
+        *,
+        decision: Global___Decision.ValueType = ...,
+        reason: Global___Reason.ValueType = ...,
+        advice: Global___Advice.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "decision", b"decision", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePinResponse: _TypeAlias = ChangePinResponse  # noqa: Y015
 
 @_typing.final
 class VerifyBatch(_message.Message):

@@ -39,6 +39,11 @@ class AuthenticationStub:
                 request_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_authentication__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.ChangePin = channel.unary_unary(
+                '/watchword.v1.Authentication/ChangePin',
+                request_serializer=watchword_dot_v1_dot_authentication__pb2.ChangePinRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_authentication__pb2.ChangePinResponse.FromString,
+                _registered_method=True)
         self.VerifyStream = channel.stream_stream(
                 '/watchword.v1.Authentication/VerifyStream',
                 request_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyBatch.SerializeToString,
@@ -54,6 +59,15 @@ class AuthenticationServicer:
         A retry with the same request_id, through any node, within 60 s gets the first answer and counts nothing.
         Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
         the attempt took place, so retry with the same request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePin(self, request, context):
+        """Changes a PIN, for a person who knows the old one and has a code: an attempt like any other, which counts as one
+        failure where it is rejected. INVALID_ARGUMENT, before anything is looked at, where the new PIN breaks a rule;
+        FAILED_PRECONDITION, with nothing used or counted, where it was in use before, or PINs are not in use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +93,11 @@ def add_AuthenticationServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=watchword_dot_v1_dot_authentication__pb2.VerifyRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_authentication__pb2.VerifyResponse.SerializeToString,
+            ),
+            'ChangePin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePin,
+                    request_deserializer=watchword_dot_v1_dot_authentication__pb2.ChangePinRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_authentication__pb2.ChangePinResponse.SerializeToString,
             ),
             'VerifyStream': grpc.stream_stream_rpc_method_handler(
                     servicer.VerifyStream,
@@ -113,6 +132,33 @@ class Authentication:
             '/watchword.v1.Authentication/Verify',
             watchword_dot_v1_dot_authentication__pb2.VerifyRequest.SerializeToString,
             watchword_dot_v1_dot_authentication__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Authentication/ChangePin',
+            watchword_dot_v1_dot_authentication__pb2.ChangePinRequest.SerializeToString,
+            watchword_dot_v1_dot_authentication__pb2.ChangePinResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class AuthenticationStub:
     Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
     the attempt took place, so retry with the same request_id.
     """
+    ChangePin: _grpc.UnaryUnaryMultiCallable[_authentication_pb2.ChangePinRequest, _authentication_pb2.ChangePinResponse]
+    """Changes a PIN, for a person who knows the old one and has a code: an attempt like any other, which counts as one
+    failure where it is rejected. INVALID_ARGUMENT, before anything is looked at, where the new PIN breaks a rule;
+    FAILED_PRECONDITION, with nothing used or counted, where it was in use before, or PINs are not in use.
+    """
     VerifyStream: _grpc.StreamStreamMultiCallable[_authentication_pb2.VerifyBatch, _authentication_pb2.VerifyResults]
     """The same for a caller with many requests: each message carries as many as there are, so that the price of a call is
     paid a message and not a request. Answers come in any order, one a request, matched by request_id.
@@ -59,6 +64,11 @@ class AuthenticationAsyncStub(AuthenticationStub):
     A retry with the same request_id, through any node, within 60 s gets the first answer and counts nothing.
     Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
     the attempt took place, so retry with the same request_id.
+    """
+    ChangePin: _aio.UnaryUnaryMultiCallable[_authentication_pb2.ChangePinRequest, _authentication_pb2.ChangePinResponse]  # type: ignore[assignment]
+    """Changes a PIN, for a person who knows the old one and has a code: an attempt like any other, which counts as one
+    failure where it is rejected. INVALID_ARGUMENT, before anything is looked at, where the new PIN breaks a rule;
+    FAILED_PRECONDITION, with nothing used or counted, where it was in use before, or PINs are not in use.
     """
     VerifyStream: _aio.StreamStreamMultiCallable[_authentication_pb2.VerifyBatch, _authentication_pb2.VerifyResults]  # type: ignore[assignment]
     """The same for a caller with many requests: each message carries as many as there are, so that the price of a call is
@@ -81,6 +91,17 @@ class AuthenticationServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id, through any node, within 60 s gets the first answer and counts nothing.
         Fails with UNAVAILABLE, within the caller's deadline, where no quorum answers: nothing is known then of whether
         the attempt took place, so retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePin(
+        self,
+        request: _authentication_pb2.ChangePinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authentication_pb2.ChangePinResponse, _abc.Awaitable[_authentication_pb2.ChangePinResponse]]:
+        """Changes a PIN, for a person who knows the old one and has a code: an attempt like any other, which counts as one
+        failure where it is rejected. INVALID_ARGUMENT, before anything is looked at, where the new PIN breaks a rule;
+        FAILED_PRECONDITION, with nothing used or counted, where it was in use before, or PINs are not in use.
         """
 
     @_abc_1.abstractmethod
