@@ -16,7 +16,6 @@ from cluster.raft.log import EngineLog
 from cluster.raft.matching import Matched, Rejected
 from cluster.raft.proposals import Proposals
 from cluster.raft.replication import Replication
-from cluster.raft.snapshot_transfer import SnapshotReceiver
 from cluster.raft.wire import Wire
 from cluster.state import tokens
 from cluster.state.requests import RequestMemory
@@ -69,16 +68,12 @@ def remove_a_tail_that_nobody_contradicted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(follower, "match", untrimmed)
 
 
-def install_a_snapshot_that_is_behind(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SnapshotReceiver, "_has", lambda self, meta: False)
-
-
 def stamp_with_the_own_clock_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Proposals, "_stamp", lambda self: self._clock.wall_ms())
 
 
 def forget_request_ids(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RequestMemory, "find", lambda self, key, contents: None)
+    patch.setattr(RequestMemory, "find", lambda self, *request: None)
 
 
 def leave_the_counter_where_it_is(patch: pytest.MonkeyPatch) -> None:
@@ -127,9 +122,8 @@ def answer_any_group_that_waits(patch: pytest.MonkeyPatch) -> None:
 MUTANTS: dict[Patch, str] = {
     acknowledge_before_the_sync: "disks",
     count_the_leaders_unsynced_self: "disks",
-    vote_before_the_vote_is_on_disk: "lead in term|two leaders|applied another|logs of|rolled|SafetyViolation|term",
+    vote_before_the_vote_is_on_disk: "lead in term|two leaders|applied another|logs of|RolledBack|SafetyViolation",
     remove_a_tail_that_nobody_contradicted: "SafetyViolation|disks|committed",
-    install_a_snapshot_that_is_behind: "raised|another state|applied another|nobody",
     stamp_with_the_own_clock_alone: "went back|future",
     forget_request_ids: "at first, then|spent",
     leave_the_counter_where_it_is: "spent",
