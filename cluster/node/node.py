@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
 
+import uvloop
 from grpc import aio
 from grpc_health.v1 import health
 from structlog.typing import FilteringBoundLogger
@@ -102,7 +103,8 @@ def run(prepared: Prepared, log: FilteringBoundLogger) -> int:
         NodeError: an address can't be listened on.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    return asyncio.run(_run(prepared, log))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(prepared, log))
 
 
 async def _run(prepared: Prepared, log: FilteringBoundLogger) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Protocol
+from typing import Protocol, cast
 
 from cluster.raft.framing import FrameDecoder, FramingError, encode_frame
 from cluster.raft.introduction import (
@@ -66,10 +66,9 @@ class PeerConnection(asyncio.Protocol):
         return self.member_id is not None and not self._ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         if self._ended:
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._ended or self.refusal is not None:
