@@ -38,6 +38,9 @@ def user_document(user: "administration.User") -> dict[str, Any]:
         "locked_until_ms": user.lockout.locked_until_ms or None,
         "failures": user.lockout.failures,
         "token_count": user.token_count,
+        "pin": {"changed_ms": user.pin.changed_ms, "due": user.pin.due} if user.HasField("pin") else None,
+        "recovery_codes": user.recovery_codes,
+        "bypass_until_ms": user.bypass_until_ms or None,
     }
 
 
@@ -87,17 +90,32 @@ async def show(session: Session, user: UserArgument) -> ExitCode:
         session.output.answer(document)
         return ExitCode.OK
     session.output.table(COLUMNS, [user_row(found.user)])
+    for line in lines_beside(found.user):
+        print(line)
     print()
     session.output.table(TOKEN_COLUMNS, [token_row(token) for token in found.tokens])
     print()
     session.output.table(
-        ("ATTEMPT", "DECISION", "REASON", "TOKEN", "ASKED BY", "APPLICATION", "ADDRESS"),
+        ("ATTEMPT", "DECISION", "REASON", "TOKEN", "ASKED BY", "APPLICATION", "ADDRESS", "NOTE"),
         [
             tuple(str(value or "") for value in (moment(attempt["at_ms"]), *list(attempt.values())[1:]))
             for attempt in document["attempts"]
         ],
     )
     return ExitCode.OK
+
+
+def lines_beside(user: "administration.User") -> list[str]:
+    """What a user has beside tokens."""
+    lines = []
+    if user.HasField("pin"):
+        due = ", to be changed at the next sign-in" if user.pin.due else ""
+        lines.append(f"PIN since {moment(user.pin.changed_ms)}{due}")
+    if user.recovery_codes:
+        lines.append(f"recovery codes left: {user.recovery_codes}")
+    if user.bypass_until_ms:
+        lines.append(f"a bypass works until {moment(user.bypass_until_ms)}")
+    return lines
 
 
 def attempt_document(attempt: "administration.Attempt") -> dict[str, Any]:
@@ -112,6 +130,7 @@ def attempt_document(attempt: "administration.Attempt") -> dict[str, Any]:
         "client_identity": attempt.client_identity,
         "application": attempt.client.application or None,
         "address": attempt.client.address or None,
+        "note": attempt.note or None,
     }
 
 

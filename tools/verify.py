@@ -50,7 +50,7 @@ async def verify(
 
     Exits 0 accepted; 1 rejected, and nothing else is 1; 2 wrong use or not allowed; 3 no answer (no quorum, no
     connection, deadline); 4 anything unexpected.  --json answers {"decision", "reason", "token_id"}; reason and
-    token_id are null for those who may not see them.
+    token_id are null for those who may not see them. Where the PIN is due, "advice": "CHANGE_PIN" is there too.
     """
     if not 0 < timeout_s <= TIMEOUT_S_MAX:
         raise errors.InvalidArgument("--timeout is more than 0 and at most 30 seconds", field="timeout")
@@ -67,12 +67,16 @@ async def verify(
         # An answer that Verify does not give: as an error of its own it would exit 1, which is for rejections.
         raise errors.Unexpected(error.message, advice=error.advice, reason=error.reason) from error
     reason = verification.reason.lower().replace("_", " ")
+    due = verification.accepted and verification.advice == "CHANGE_PIN"
     session.output.answer(
         {
             "decision": verification.decision,
             "reason": verification.reason or None,
             "token_id": verification.token_id or None,
+            **({"advice": verification.advice} if due else {}),
         },
         f"{verification.decision} ({reason})" if reason and not verification.accepted else verification.decision,
     )
+    if due:
+        session.output.note("the PIN is due to be changed")
     return ExitCode.OK if verification.accepted else ExitCode.REJECTED

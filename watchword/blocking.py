@@ -78,6 +78,12 @@ class BlockingClient:
     enable_token = _blocking(Client.enable_token)
     disable_token = _blocking(Client.disable_token)
     delete_token = _blocking(Client.delete_token)
+    change_pin = _blocking(Client.change_pin)
+    set_pin = _blocking(Client.set_pin)
+    issue_recovery_codes = _blocking(Client.issue_recovery_codes)
+    issue_bypass = _blocking(Client.issue_bypass)
+    get_settings = _blocking(Client.get_settings)
+    set_settings = _blocking(Client.set_settings)
     get_statuses = _blocking(Client.get_statuses)
 
 

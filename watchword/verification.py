@@ -13,7 +13,8 @@ class Verification:
 
     `accepted` is what a caller acts on.  `decision` is "ACCEPT" or "REJECT", and REJECT for any decision that this
     client does not know.  `reason` ("WRONG", "REPLAYED", …) and, on a rejection, `token_id` are empty for callers who
-    may not see them; `advice` is what to tell the person.
+    may not see them; `advice` is what to tell the person: "TRY_AGAIN" on a rejection, "CHANGE_PIN" on an acceptance
+    after which the person must choose a new PIN (`Client.change_pin`).
     """
 
     accepted: bool
