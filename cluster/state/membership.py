@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from cluster.state.authentication import Context
+from cluster.state.context import Context
 from cluster.state.commands import AddMember, RemoveMember
 from cluster.state.records import MEMBER_ADDRESS_BYTES_MAX, MEMBER_NAME_BYTES_MAX, MEMBERS_MAX, Member
 from cluster.state.results import ChangeEvent, Code, Refused, Result
