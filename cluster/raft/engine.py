@@ -17,11 +17,10 @@ from cluster.raft.applying import Applied, Applier, StateMachine
 from cluster.raft.changes import Changes
 from cluster.raft.digests import Digests
 from cluster.raft.elections import Elections
-from cluster.raft.entries import configuration_in
 from cluster.raft.errors import SafetyViolation
 from cluster.raft.follower import Follower
-from cluster.raft.log import EngineLog
-from cluster.raft.membership import Configuration, Membership
+from cluster.raft.log import EngineLog, membership_in
+from cluster.raft.membership import Configuration
 from cluster.raft.messages import (
     Group,
     HandOver,
@@ -102,7 +101,8 @@ class Engine:
         if journal.current_term < journal.last_term:
             # A journal that begins after a snapshot: no frame may speak of a term older than the log's.
             journal.set_term(journal.last_term, None)
-        self._membership = _membership(member_id, journal, applied, members, learners)
+        base = Configuration(tuple(sorted(members)), tuple(sorted(learners)))
+        self._membership = membership_in(journal, member_id, applied.index, base)
         self._log = EngineLog(journal, applied.index, self._membership)
         self._readings: dict[str, Reading] = {}
         self._acquaintances = {peer: Acquaintance() for peer in self._membership.others}
@@ -142,24 +142,27 @@ class Engine:
             self._membership, journal, self._replication, self._proposals, settings, clock.monotonic
         )
         self._changes = Changes(self._membership, self._replication, self._proposals)
-        self._reception = Reception(
+        self._reception = self._make_reception(sender)
+        self._core = self._make_core(applied.index)
+        self._standing = self._make_standing()
+        self._membership.changed = self._configuration_changed
+
+    def _make_reception(self, sender: Sender) -> Reception:
+        return Reception(
             sender=sender,
             membership=self._membership,
             acquaintances=self._acquaintances,
             readings=self._readings,
             digests=self._digests,
             wire=self._wire,
-            clock=clock,
+            clock=self._clock,
             elections=self._elections,
             follower=self._follower,
             receiver=self._receiver,
             replication=self._replication,
             proposals=self._proposals,
-            log_event=log_event,
+            log_event=self._log_event,
         )
-        self._core = self._make_core(applied.index)
-        self._standing = self._make_standing()
-        self._membership.changed = self._configuration_changed
 
     def _make_core(self, applied_index: int) -> Core:
         core = Core(
@@ -384,18 +387,3 @@ class Engine:
         if leader != self._leader:
             self._leader = leader
             self.on_leader_changed(leader)
-
-
-def _membership(
-    member_id: str, journal: Journal, applied: Applied, voters: Sequence[str], learners: Sequence[str]
-) -> Membership:
-    """The state's configuration at `applied`, and those that the journal holds after it."""
-    base = Configuration(tuple(sorted(voters)), tuple(sorted(learners)))
-    membership = Membership(member_id, applied.index, base)
-    for index in range(applied.index + 1, journal.last_index + 1):
-        entry = journal.entry(index)
-        assert entry is not None, "the journal has a hole in memory"
-        configuration = configuration_in(entry.data)
-        if configuration is not None:
-            membership.appended(index, configuration)
-    return membership

@@ -11,7 +11,7 @@ from typing import overload
 
 from cluster.raft.entries import NO_OP, configuration_in
 from cluster.raft.errors import SafetyViolation
-from cluster.raft.membership import Membership
+from cluster.raft.membership import Configuration, Membership
 from datastore.journal import Journal, JournalEntry
 
 
@@ -95,3 +95,15 @@ class EngineLog:
 
     def _destroy(self) -> None:
         pass
+
+
+def membership_in(journal: Journal, member_id: str, applied_index: int, base: Configuration) -> Membership:
+    """The state's configuration at `applied_index`, and those that the journal holds after it."""
+    membership = Membership(member_id, applied_index, base)
+    for index in range(applied_index + 1, journal.last_index + 1):
+        entry = journal.entry(index)
+        assert entry is not None, "the journal has a hole in memory"
+        configuration = configuration_in(entry.data)
+        if configuration is not None:
+            membership.appended(index, configuration)
+    return membership
