@@ -9,8 +9,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from cluster.state.context import Context
 from cluster.state.commands import AddMember, RemoveMember
+from cluster.state.context import Context
 from cluster.state.records import MEMBER_ADDRESS_BYTES_MAX, MEMBER_NAME_BYTES_MAX, MEMBERS_MAX, Member
 from cluster.state.results import ChangeEvent, Code, Refused, Result
 from cluster.state.store import MEMBERS, Transaction
