@@ -3,7 +3,8 @@
     python -m bench                            all of it: about ten minutes
     python -m bench --only calls --rounds 1    a part
 
-Parts: calls (fdatasync, the empty call, sign-ins), start-up (time and memory by users), leader-killed.
+Parts: calls (fdatasync, the empty call, sign-ins), streams (many sign-ins on one), start-up (time and memory by users),
+leader-killed.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from bench import disk, empty_call, leader_killed, report, sign_ins, start_up
+from bench import disk, empty_call, leader_killed, report, sign_ins, start_up, stream
 from bench.cluster_under_test import ClusterUnderTest
 from bench.expectations import expectations
 from bench.figures import median, medians
 
-PARTS = ("calls", "start-up", "leader-killed")
+PARTS = ("calls", "streams", "start-up", "leader-killed")
 ROUNDS = 3
 KILLS = 20
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -55,6 +58,17 @@ def by_level(rounds: Rounds) -> dict[str, dict[str, float]]:
     return {level: medians([each[level] for each in rounds]) for level in rounds[0]}
 
 
+@asynccontextmanager
+async def running(cluster: ClusterUnderTest) -> AsyncIterator[None]:
+    """All nodes, from when they serve; whatever happens, none is left behind."""
+    cluster.start()
+    try:
+        await cluster.ready()
+        yield
+    finally:
+        await asyncio.to_thread(cluster.stop)
+
+
 async def measure_calls(directory: Path, rounds: int) -> dict[str, Any]:
     """Everything that is compared with each other, close to each other in time, round by round; medians."""
     syncs, one, three, sign_in = [], [], [], []
@@ -64,12 +78,8 @@ async def measure_calls(directory: Path, rounds: int) -> dict[str, Any]:
         syncs.append(disk.measure(cluster.directory))
         one.append(await empty_call.measure(cluster, 1))
         three.append(await empty_call.measure(cluster, 3))
-        cluster.start()
-        try:
-            await cluster.ready()
+        async with running(cluster):
             sign_in.append(await sign_ins.measure(cluster))
-        finally:
-            await asyncio.to_thread(cluster.stop)
     spreads = [{"p50_ms": each.p50_ms, "p99_ms": each.p99_ms} for each in syncs]
     return {
         "disk": medians(spreads),
@@ -77,6 +87,16 @@ async def measure_calls(directory: Path, rounds: int) -> dict[str, Any]:
         "sign_in": by_level(sign_in),
         "rounds": {"disk": spreads, "one_server": one, "three_servers": three, "sign_in": sign_in},
     }
+
+
+async def measure_streams(directory: Path, rounds: int) -> dict[str, Any]:
+    found = []
+    for number in range(rounds):
+        print(f"  streams, round {number + 1} of {rounds}", flush=True)
+        cluster = await asyncio.to_thread(ClusterUnderTest.make, directory / f"streams-{number}", stream.people())
+        async with running(cluster):
+            found.append(await stream.measure(cluster))
+    return {"stream": by_level(found)}
 
 
 async def measure_start_up(directory: Path) -> dict[str, Any]:
@@ -90,14 +110,9 @@ async def measure_start_up(directory: Path) -> dict[str, Any]:
 async def measure_leader_killed(directory: Path, times: int) -> dict[str, Any]:
     print(f"  the leader is killed {times} times", flush=True)
     cluster = await asyncio.to_thread(ClusterUnderTest.make, directory / "killed", leader_killed.PEOPLE)
-    cluster.start()
-    try:
+    async with running(cluster):
         silences = await leader_killed.measure(cluster, times)
-    finally:
-        await asyncio.to_thread(cluster.stop)
-    return {
-        "leader_killed": {"times_s": silences, "median_s": median(silences), "worst_s": max(silences)},
-    }
+    return {"leader_killed": {"times_s": silences, "median_s": median(silences), "worst_s": max(silences)}}
 
 
 async def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
@@ -105,6 +120,8 @@ async def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any
     parts = options.only or PARTS
     if "calls" in parts:
         results |= await measure_calls(directory, options.rounds)
+    if "streams" in parts:
+        results |= await measure_streams(directory, options.rounds)
     if "start-up" in parts:
         results |= await measure_start_up(directory)
     if "leader-killed" in parts:

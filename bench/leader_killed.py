@@ -80,6 +80,5 @@ async def _keep_signing_in(channel: aio.Channel, crowd: Crowd, answers: list[flo
 
 async def measure(cluster: ClusterUnderTest, times: int) -> list[float]:
     """`cluster` runs; the killed node is started again each time."""
-    await cluster.ready()
     crowd = Crowd(PEOPLE)
     return [await measure_once(cluster, crowd) for _ in range(times)]

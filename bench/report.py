@@ -35,6 +35,7 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
 def _loads(results: dict[str, Any]) -> Iterator[str]:
     tables = [(title, results.get(part, {}).get(key)) for title, part, key in LOADS]
     tables.append(("sign-ins, three nodes", results.get("sign_in")))
+    tables.append(("on streams", results.get("stream")))
     if any(table for _, table in tables):
         yield f"\n{'':26} in flight   a second    p50 ms    p99 ms   servers' cores   load generator's"
     for title, table in tables:

@@ -16,7 +16,6 @@ from watchword.v1.authentication_pb2_grpc import AuthenticationStub
 
 PEOPLE = 2_000
 TIMEOUT_S = 10.0
-IDLE_S = 3.0
 
 
 def request_of(person: Person) -> authentication.VerifyRequest:
@@ -29,13 +28,21 @@ def request_of(person: Person) -> authentication.VerifyRequest:
     )
 
 
-def signing_in(crowd: Crowd, channels: Sequence[aio.Channel]) -> Callable[[int], Awaitable[None]]:
-    """One sign-in, which must be accepted, through one node after the other."""
-    stubs = cycle([AuthenticationStub(channel) for channel in channels])
+def signing_in(
+    crowd: Crowd, channels: Sequence[aio.Channel], *, in_turn: bool = False
+) -> Callable[[int], Awaitable[None]]:
+    """One sign-in, which must be accepted.
 
-    async def sign_in(_: int) -> None:
+    Caller n keeps to node n modulo their number, as clients do; or asks the nodes `in_turn`, where there are fewer
+    callers than nodes: leader and followers differ.
+    """
+    stubs = [AuthenticationStub(channel) for channel in channels]
+    turns = cycle(range(len(stubs)))
+
+    async def sign_in(caller: int) -> None:
         person = crowd.take()
-        answer = await next(stubs).Verify(request_of(person), timeout=TIMEOUT_S)
+        stub = stubs[next(turns) if in_turn else caller % len(stubs)]
+        answer = await stub.Verify(request_of(person), timeout=TIMEOUT_S)
         assert answer.decision == authentication.DECISION_ACCEPT, f"a right code was rejected: {answer.reason}"
         crowd.put_back(person)
 
@@ -45,13 +52,14 @@ def signing_in(crowd: Crowd, channels: Sequence[aio.Channel]) -> Callable[[int],
 async def measure(
     cluster: ClusterUnderTest, levels: Sequence[tuple[int, float]] = LEVELS
 ) -> dict[str, dict[str, float]]:
-    """By level. One client, too, asks each node in turn: leader and followers differ."""
+    """By level."""
     crowd = Crowd(PEOPLE)
     channels = [cluster.channel(name) for name in cluster.endpoints]
     figures = {}
     try:
         for in_flight, seconds in levels:
-            load = await closed_loop(in_flight, seconds, signing_in(crowd, channels), cluster.pids())
+            sign_in = signing_in(crowd, channels, in_turn=in_flight < len(channels))
+            load = await closed_loop(in_flight, seconds, sign_in, cluster.pids())
             figures[str(in_flight)] = load.as_figures()
     finally:
         for channel in channels:
