@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from tools import codes, settings, status, tokens, users, verify
+from tools import clients, codes, settings, status, tokens, users, verify
 from tools.output import ExitCode, Output
 from tools.session import Session, command, group
 from watchword.version import __version__
@@ -50,6 +50,7 @@ def application() -> typer.Typer:
     users.register(app)
     tokens.register(app)
     codes.register(app)
+    clients.register(app)
     verify.register(app)
     settings.register(app)
     command(app, "version")(version)

@@ -23,6 +23,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from watchword import errors
+from watchword.client_calls import ClientCalls
 from watchword.coalesce import IN_FLIGHT_MAX, CoalescingVerifier
 from watchword.codes import CodeCalls
 from watchword.credentials import Credentials, load_credentials
@@ -71,7 +72,7 @@ class Stubs:
         self.cluster = ClusterStub(self.channel)
 
 
-class Client(CodeCalls):
+class Client(ClientCalls, CodeCalls):
     """A client of one cluster, for one event loop; close it, or use it as a context manager.
 
     `timeout_s` is the whole time of a call, over all attempts: at most 30 s, within which a request id is safe to
