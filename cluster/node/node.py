@@ -27,6 +27,8 @@ from cluster.node.configuration import Address, LoadedConfiguration
 from cluster.node.consensus import Consensus
 from cluster.node.directory import DirectoryLock
 from cluster.node.errors import EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
+from cluster.node.events.reader import TrailReader
+from cluster.node.events.trail import DIRECTORY
 from cluster.node.identity import TlsFiles, check_tls_files, load_tls_files, peer_contexts
 from cluster.node.metrics.instruments import Measures
 from cluster.node.metrics.port import Sources, metrics_responder
@@ -40,6 +42,7 @@ from cluster.raft.errors import RaftError
 from cluster.services.administration import AdministrationService
 from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
+from cluster.services.events import EventsService
 from cluster.services.gate import Gate
 from cluster.services.hashing import HashPool
 from cluster.services.proposals import Proposals
@@ -146,6 +149,7 @@ class Node:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[int] = self._loop.create_future()
+        measures = Measures()
         self._events = event_writer(
             RealFiles(),
             prepared.opened,
@@ -153,7 +157,6 @@ class Node:
             wall_ms=prepared.clock.wall_ms,
             log=log,
             on_defect=self._events_failed,
-            on_written=lambda: None,
         )
         self._consensus = Consensus(
             files=RealFiles(),
@@ -162,7 +165,7 @@ class Node:
             tls=peer_contexts(configuration.ca_file, configuration.certificate_file, configuration.key_file),
             clock=prepared.clock,
             random=SystemRandom(),
-            observation=Observation(self._events, Measures()),
+            observation=Observation(self._events, measures),
             on_failure=self._failed,
             log=log,
         )
@@ -174,8 +177,13 @@ class Node:
         self._policy = SnapshotPolicy(
             self._consensus.journal, self._options.snapshots, prepared.opened.data_file.position.index
         )
+        self._trail = TrailReader(prepared.opened.directory / DIRECTORY, lambda: self._consensus.state)
         self._gate = Gate(
-            cluster_id=self._opened.identity.cluster_id, roles_of=self._roles_of, is_revoked=self._is_revoked, log=log
+            cluster_id=self._opened.identity.cluster_id,
+            roles_of=self._roles_of,
+            is_revoked=self._is_revoked,
+            log=log,
+            on_call=measures.called,
         )
         self._metrics = metrics_responder(
             Sources(self._consensus, self._views, self._gate, chain_pem=lambda: self._tls.chain_pem)
@@ -242,6 +250,7 @@ class Node:
             ),
             cluster=ClusterService(self._views),
             health_servicer=health_servicer,
+            events=EventsService(self._trail, self._opened.state.pseudonyms.of),
         )
 
     def _roles_of(self, identity: str) -> frozenset[Role]:
@@ -324,6 +333,7 @@ class Node:
         await self._set_serving(serving=False)
         assert self._server is not None, "only a started node ends"
         self._authentication.streams.drain()
+        self._trail.close()
         await self._server.stop(grace=float(self._options.limits.drain_s))
         self._hashes.close()
         await self._consensus.hand_leadership_over(TRANSFER_S)
@@ -352,6 +362,7 @@ class Node:
             task.cancel()
         await self._set_serving(serving=False)
         self._authentication.streams.drain()
+        self._trail.close()
         if self._server is not None:
             await self._server.stop(grace=0.2)
         await self._metrics.close()

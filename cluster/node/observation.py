@@ -76,7 +76,6 @@ def event_writer(
     wall_ms: Callable[[], int],
     log: FilteringBoundLogger,
     on_defect: Callable[[Exception], None],
-    on_written: Callable[[], None],
 ) -> EventWriter:
     """The writer of this node's trail, which is opened; not started.
 
@@ -94,7 +93,6 @@ def event_writer(
         prefix=client_prefix(identity.cluster_id),
         log=log,
         on_defect=on_defect,
-        on_written=on_written,
     )
     if writer.trouble_at_start:
         log.error("events_damaged", reason=writer.trouble_at_start)

@@ -5,6 +5,7 @@ An interceptor, so that no servicer can forget it: a method that isn't in the ta
 
 from __future__ import annotations  # gRPC's types are generic in their stubs only
 
+import time
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -62,7 +63,10 @@ MALFORMED: Final = _Malformed()
 
 
 class Gate(aio.ServerInterceptor):
-    """See the module. `roles_of` and `is_revoked` read the local state; who is revoked has no role."""
+    """See the module. `roles_of` and `is_revoked` read the local state; who is revoked has no role.
+
+    `on_call(method, status, seconds)` is told how each call ended; no seconds of a stream, which lasts as it is used.
+    """
 
     def __init__(
         self,
@@ -71,11 +75,15 @@ class Gate(aio.ServerInterceptor):
         roles_of: Callable[[str], frozenset[Role]],
         is_revoked: Callable[[str], bool],
         log: FilteringBoundLogger,
+        on_call: Callable[[str, str, float | None], None] = lambda _method, _status, _seconds: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster_id = cluster_id
         self._roles_of = roles_of
         self._is_revoked = is_revoked
         self._log = log
+        self._on_call = on_call
+        self._monotonic = monotonic
         self._in_flight: Counter[str] = Counter()
         self._guarded: dict[str, Handler] = {}
 
@@ -117,19 +125,26 @@ class Gate(aio.ServerInterceptor):
 
     def _guard_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         async def call(request: object, context: Context) -> object:
+            started, status = self._monotonic(), grpc.StatusCode.CANCELLED
             try:
                 with self._admitted(method, request, context):
-                    return await behaviour(request, context)
+                    answer = await behaviour(request, context)
+                    status = grpc.StatusCode.OK
+                    return answer
             except aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001
                 # Whatever a servicer raises ends as a status of ours, never as its text on the wire.
+                status = _status_of(error)
                 await self._end(method, request, context, error)
+            finally:
+                self._on_call(method, status.name, self._monotonic() - started)
 
         return call
 
     def _guard_stream(self, method: str, behaviour: Callable[..., Any], *, requests_stream: bool) -> Callable[..., Any]:
         async def call(request: Any, context: Context) -> None:
+            status = grpc.StatusCode.CANCELLED
             try:
                 with self._admitted(method, request, context):
                     answers = behaviour(_refusing(request) if requests_stream else request, context)
@@ -138,11 +153,15 @@ class Gate(aio.ServerInterceptor):
                             await context.write(answer)
                     else:
                         await answers  # one that writes by itself
+                status = grpc.StatusCode.OK
             except aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001
                 # As for one answer.
+                status = _status_of(error)
                 await self._end(method, request, context, error)
+            finally:
+                self._on_call(method, status.name, None)
 
         return call
 
@@ -188,6 +207,10 @@ class Gate(aio.ServerInterceptor):
         error_type = type(error).__qualname__
         self._log.error("call_failed", method=method, error=error_type, where=where, request_id=request_id)
         await abort(context, internal())
+
+
+def _status_of(error: Exception) -> grpc.StatusCode:
+    return error.code if isinstance(error, CallError) else grpc.StatusCode.INTERNAL
 
 
 def _request_id(request: object) -> str:

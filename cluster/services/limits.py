@@ -57,6 +57,7 @@ CALLS_IN_FLIGHT_MAX: Final = {
     "watchword.v1.Authentication": 4_096,
     "watchword.v1.Administration": 256,
     "watchword.v1.Cluster": 64,
+    "watchword.v1.Events": 16,
     "grpc.health.v1.Health": 256,
     "grpc.reflection.v1alpha.ServerReflection": 16,
 }
@@ -76,6 +77,13 @@ RESULTS_BYTES_MAX: Final = 512 * 1024  # of the answers' texts in it, about
 STREAM_WRITE_S_MAX: Final = 10.0
 # How often an open stream's right to be there is looked at: a role that is taken away ends it within this.
 STREAM_ROLES_INTERVAL_S: Final = 0.25
+
+# The audit trail.
+EVENTS_DEFAULT: Final = 100
+EVENTS_MAX: Final = 10_000
+EVENTS_PER_MESSAGE_MAX: Final = 500
+EVENT_KINDS_MAX: Final = 64
+EVENT_TEXT_BYTES_MAX: Final = 512
 
 # Connections.
 PING_INTERVAL_MS_MIN: Final = 5_000

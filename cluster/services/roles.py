@@ -53,6 +53,7 @@ ALLOWED: Final = MappingProxyType(
         "/watchword.v1.Administration/GetSettings": READERS,
         "/watchword.v1.Administration/SetSettings": OPERATOR,
         "/watchword.v1.Cluster/GetStatus": EVERY_ROLE,
+        "/watchword.v1.Events/Read": AUDIT,
     }
 )
 

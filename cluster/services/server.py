@@ -17,6 +17,8 @@ from watchword.v1 import (
     authentication_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
 )
 
 # "" is the node as a whole, which is what a load balancer asks for.
@@ -28,6 +30,7 @@ HEALTH_NAMES: Final = (
             (authentication_pb2, "Authentication"),
             (administration_pb2, "Administration"),
             (cluster_pb2, "Cluster"),
+            (events_pb2, "Events"),
         )
     ),
 )
@@ -75,6 +78,7 @@ def build_server(
     authentication: authentication_pb2_grpc.AuthenticationServicer,
     administration: administration_pb2_grpc.AdministrationServicer,
     cluster: cluster_pb2_grpc.ClusterServicer,
+    events: events_pb2_grpc.EventsServicer,
     health_servicer: health.aio.HealthServicer,
 ) -> aio.Server:
     """A server without a port, not started. Add one with `server_credentials`, then start it, in the running loop."""
@@ -82,6 +86,7 @@ def build_server(
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(authentication, server)
     administration_pb2_grpc.add_AdministrationServicer_to_server(administration, server)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
+    events_pb2_grpc.add_EventsServicer_to_server(events, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(
         (*(name for name in HEALTH_NAMES if name), health.SERVICE_NAME, reflection.SERVICE_NAME), server

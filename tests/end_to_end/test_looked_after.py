@@ -80,6 +80,7 @@ async def test_metrics_of_three_nodes_tell_what_happened_and_nobodys_name(start:
     assert total("watchword_users") == 3
     assert total("watchword_digest_mismatches_total") == total("watchword_digest_disputed") == 0
     assert total("watchword_commit_seconds_count") >= 9
+    assert total("watchword_call_seconds_count", method="/watchword.v1.Authentication/Verify") == 7
     for number, page in pages.items():
         assert page["watchword_sync_seconds_count", ()] > 0
         assert page["watchword_groups_per_entry_count", ()] >= 9
@@ -89,7 +90,7 @@ async def test_metrics_of_three_nodes_tell_what_happened_and_nobodys_name(start:
         assert page["watchword_data_file_bytes", ()] > 100
         peers = {f"node-{other}" for other in (1, 2, 3) if other != number}
         assert {peer for peer in peers if page["watchword_peer_connected", (("peer", peer),)] == 1} == peers
-        status, text = get(cluster, number, "/metrics")
+        text = get(cluster, number, "/metrics")[1]
         assert not [word for word in ("alice", "nobody", "developer", "watchword://") if word in text]
         assert get(cluster, number, "/healthz") == (200, '{"status": "ok", "events": "ok"}\n')
         assert get(cluster, number, "/readyz")[0] == 200

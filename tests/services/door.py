@@ -1,8 +1,8 @@
 """A real server of a node on loopback, behind mutual TLS, for the tests of the services."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -11,14 +11,26 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from grpc import aio
 from structlog.typing import FilteringBoundLogger
 
+from cluster.services.event_source import EventBatch, Wanted
+from cluster.services.events import EventsService
 from cluster.services.gate import Gate
 from cluster.services.server import build_server, new_health_servicer, server_credentials
 from cluster.services.status import DETAILS_KEY
 from cluster.state.records import Role
 from tests.services.certificates import CLUSTER_ID, Authority, Leaf, client_uri
-from watchword.v1 import administration_pb2_grpc, authentication_pb2_grpc, cluster_pb2_grpc
+from watchword.v1 import administration_pb2_grpc, authentication_pb2_grpc, cluster_pb2_grpc, events_pb2_grpc
 
 DETAILS = (BadRequest, ErrorInfo, PreconditionFailure, ResourceInfo, RetryInfo)
+
+
+class NoEvents:
+    """An empty trail."""
+
+    async def read(self, _wanted: Wanted, *, limit: int, follow: bool) -> AsyncGenerator[EventBatch, None]:
+        yield EventBatch()
+
+    async def names(self, _pseudonyms: frozenset[str]) -> dict[str, str]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class Services:
     authentication: authentication_pb2_grpc.AuthenticationServicer
     administration: administration_pb2_grpc.AdministrationServicer
     cluster: cluster_pb2_grpc.ClusterServicer
+    events: events_pb2_grpc.EventsServicer = field(default_factory=lambda: EventsService(NoEvents(), str))
 
 
 class Door:
@@ -74,6 +87,7 @@ async def open_door(
         authentication=made.authentication,
         administration=made.administration,
         cluster=made.cluster,
+        events=made.events,
         health_servicer=await new_health_servicer(),
     )
     port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))

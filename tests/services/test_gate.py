@@ -25,6 +25,7 @@ from watchword.v1 import (
     authentication_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
+    events_pb2,
 )
 
 SECRET_TEXT = "hunter2"
@@ -70,7 +71,7 @@ def every_rpc() -> list[tuple[str, type[Message]]]:
     """Every RPC of the contract, out of its descriptors, with the class of its request."""
     return [
         (f"/{service.full_name}/{method.name}", GetMessageClass(method.input_type))
-        for module in (authentication_pb2, administration_pb2, cluster_pb2)
+        for module in (authentication_pb2, administration_pb2, cluster_pb2, events_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]
@@ -109,7 +110,7 @@ def test_a_helpdesk_sees_no_secrets_and_an_auditor_changes_nothing() -> None:
 
 
 def test_every_rpc_that_changes_something_has_a_request_id() -> None:
-    reads = {"GetUser", "ListUsers", "ListTokens", "GetSettings", "ListClients", "GetStatus"}
+    reads = {"GetUser", "ListUsers", "ListTokens", "GetSettings", "ListClients", "GetStatus", "Read"}
     without = {method for method, request in every_rpc() if "request_id" not in request.DESCRIPTOR.fields_by_name}
     assert {method.rpartition("/")[2] for method in without} == {*reads, "VerifyStream"}, "which has one a request"
 
@@ -225,6 +226,7 @@ async def test_health_and_reflection_are_for_every_certificate_of_the_cluster(do
             "watchword.v1.Administration",
             "watchword.v1.Authentication",
             "watchword.v1.Cluster",
+            "watchword.v1.Events",
         }
 
 

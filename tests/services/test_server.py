@@ -29,6 +29,7 @@ async def node_server(node: DirectNode) -> tuple[aio.Server, object]:
         authentication=services.authentication,
         administration=services.administration,
         cluster=services.cluster,
+        events=services.events,
         health_servicer=health_servicer,
     )
     return server, health_servicer

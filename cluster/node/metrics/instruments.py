@@ -54,10 +54,12 @@ class Measures:
         self.snapshots_installed = 0
         self.scrapes_refused = 0
 
-    def called(self, method: str, status: str, seconds: float) -> None:
+    def called(self, method: str, status: str, seconds: float | None) -> None:
         """A call of "/package.Service/Method" was answered: a method that exists, so that these are few."""
+        self.calls[method, status] += 1
+        if seconds is None:
+            return
         histogram = self.call_seconds.get(method)
         if histogram is None:
             histogram = self.call_seconds[method] = Histogram(SECONDS)
         histogram.observe(seconds)
-        self.calls[method, status] += 1
