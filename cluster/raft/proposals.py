@@ -36,6 +36,8 @@ class Proposals:
         self._readings = readings
         self._settings = settings
         self._waiting: dict[bytes, tuple[str, Group]] = {}
+        self._appended: dict[bytes, int] = {}  # groups of entries that are not applied yet -> the entry's index
+        self._appended_term = 0
         self._applied_stamp_ms = applied_stamp_ms
         self.core: Core  # set by the engine, which the core needs first
         self.refused: Callable[[bytes], None] = lambda _: None
@@ -48,7 +50,7 @@ class Proposals:
             reason = self._objection(group)
             if reason is not None:
                 self._refuse(origin, group.group_id, reason)
-            else:
+            elif not self._is_appended(group.group_id):
                 self._waiting[group.group_id] = (origin, group)
 
     def _objection(self, group: Group) -> str | None:
@@ -59,6 +61,16 @@ class Proposals:
         if len(self._waiting) >= self._settings.waiting_groups_max and group.group_id not in self._waiting:
             return "full"
         return None
+
+    def _is_appended(self, group_id: bytes) -> bool:
+        """Whether an entry of this leader's term has the group, and is not applied yet.
+
+        Its origin is impatient then: under load a second entry with the same would only add to it. A leader's own
+        entries stay in its log, and whoever leads in another term begins with none.
+        """
+        index = self._appended.get(group_id)
+        of_this_term = self._appended_term == self._journal.current_term
+        return of_this_term and index is not None and index > self.core.applied_index
 
     def on_refused(self, group_ids: Sequence[bytes]) -> None:
         """The leader has not taken these groups of this node's."""
@@ -77,7 +89,16 @@ class Proposals:
             if stamp_ms is None:
                 self.refuse_all("clock")
                 return
-            self.core.propose(entries.pack_groups(stamp_ms, self._take()))
+            groups = self._take()
+            self.core.propose(entries.pack_groups(stamp_ms, groups))
+            self._remember(groups)
+
+    def _remember(self, groups: Sequence[Group]) -> None:
+        term, applied_index = self._journal.current_term, self.core.applied_index
+        kept = self._appended if self._appended_term == term else {}
+        self._appended = {group_id: index for group_id, index in kept.items() if index > applied_index}
+        self._appended_term = term
+        self._appended |= dict.fromkeys((group.group_id for group in groups), self._journal.last_index)
 
     def propose_configuration(self, configuration: Configuration) -> bool:
         """Appends a change of members; False while the clocks don't agree or leadership is being handed on."""
