@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from tools import clients, codes, settings, status, tokens, users, verify
+from tools import clients, codes, events, settings, status, tokens, users, verify
 from tools.output import ExitCode, Output
 from tools.session import Session, command, group
 from watchword.version import __version__
@@ -53,6 +53,7 @@ def application() -> typer.Typer:
     clients.register(app)
     verify.register(app)
     settings.register(app)
+    events.register(app)
     command(app, "version")(version)
     return app
 

@@ -27,7 +27,9 @@ from watchword.client_calls import ClientCalls
 from watchword.coalesce import IN_FLIGHT_MAX, CoalescingVerifier
 from watchword.codes import CodeCalls
 from watchword.credentials import Credentials, load_credentials
+from watchword.event_calls import EventCalls
 from watchword.failover import Failover, FailoverPolicy
+from watchword.lease_calls import LeaseCalls
 from watchword.profile import Profile
 from watchword.status import RETRIED, details_of, error_of, preferred
 from watchword.v1 import administration_pb2 as administration
@@ -35,6 +37,7 @@ from watchword.v1 import cluster_pb2 as cluster
 from watchword.v1.administration_pb2_grpc import AdministrationStub
 from watchword.v1.authentication_pb2_grpc import AuthenticationStub
 from watchword.v1.cluster_pb2_grpc import ClusterStub
+from watchword.v1.events_pb2_grpc import EventsStub
 from watchword.verification import Verification, name_of, text, verification_of, verify_request
 
 __all__ = ["Client", "Verification", "name_of", "text", "verification_of"]
@@ -70,9 +73,10 @@ class Stubs:
         self.authentication = AuthenticationStub(self.channel)
         self.administration = AdministrationStub(self.channel)
         self.cluster = ClusterStub(self.channel)
+        self.events = EventsStub(self.channel)
 
 
-class Client(ClientCalls, CodeCalls):
+class Client(ClientCalls, CodeCalls, LeaseCalls, EventCalls):
     """A client of one cluster, for one event loop; close it, or use it as a context manager.
 
     `timeout_s` is the whole time of a call, over all attempts: at most 30 s, within which a request id is safe to
@@ -330,6 +334,10 @@ class Client(ClientCalls, CodeCalls):
                 self._first = attempt.endpoint
                 return response
         raise preferred(failed) if failed else errors.NoAnswerInTime("there was no time left to ask")
+
+    def _in_turn(self) -> list[tuple[str, Stubs]]:
+        endpoints = self._endpoints[self._first :] + self._endpoints[: self._first]
+        return [(endpoint, self._stubs_of(endpoint)) for endpoint in endpoints]
 
     def _stubs_of(self, endpoint: str) -> Stubs:
         stubs = self._stubs.get(endpoint)

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from cluster.services.status import CallError
 from tests.services.certificates import Authority, Leaf, client_uri
 from watchword.profile import Profile, load_profile
-from watchword.v1 import administration_pb2, authentication_pb2, cluster_pb2
+from watchword.v1 import administration_pb2, authentication_pb2, cluster_pb2, events_pb2
 
 # What a node does with one VerifyStream: messages come, answers go.
 Streaming = Callable[[Iterator[authentication_pb2.VerifyBatch], grpc.ServicerContext], Iterator[Message]]
@@ -38,7 +38,7 @@ class FakeNode(grpc.GenericRpcHandler):
         self._released = threading.Event()
         self._methods = {
             f"/{service.full_name}/{method.name}": method
-            for module in (authentication_pb2, administration_pb2, cluster_pb2)
+            for module in (authentication_pb2, administration_pb2, cluster_pb2, events_pb2)
             for service in module.DESCRIPTOR.services_by_name.values()
             for method in service.methods
         }
@@ -56,6 +56,20 @@ class FakeNode(grpc.GenericRpcHandler):
         if method.client_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream, authentication_pb2.VerifyBatch.FromString, lambda message: message.SerializeToString()
+            )
+
+        if method.server_streaming:
+
+            def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Message]:
+                self.requests.append((method.name, request))
+                for each in self.answers[method.name]:
+                    if isinstance(each, CallError):
+                        context.abort_with_status(rpc_status.to_status(Status.FromString(each.status_bytes())))
+                    assert isinstance(each, Message)
+                    yield each
+
+            return grpc.unary_stream_rpc_method_handler(
+                answers, GetMessageClass(method.input_type).FromString, lambda message: message.SerializeToString()
             )
 
         def answer(request: Any, context: grpc.ServicerContext) -> Message:

@@ -51,8 +51,10 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def verify(paths: Sequence[Path]) -> Verification:
+def verify(paths: Sequence[Path], *, whole: bool = False) -> Verification:
     """Verify each file, and that each begins where the one before it ends.
+
+    `whole`: they should be all that the node kept, as in its directory; otherwise they may begin anywhere.
 
     Raises:
         OSError: one can't be read.
@@ -71,7 +73,7 @@ def verify(paths: Sequence[Path]) -> Verification:
     begins = [found.begin for _, found in scans if found.begin is not None]
     first = min((begin.file for begin in begins), default=0)
     last = max((found.last.index for _, found in scans if found.last is not None), default=0)
-    if len(scans) > 1 and begins and begins[-1].oldest < first:
+    if whole and begins and begins[-1].oldest < first:
         missing = _numbers(begins[-1].oldest, first - 1)
         findings.insert(0, Finding(str(scans[0][0]), 0, f"{missing}, which the node kept"))
     return Verification(len(scans), sum(found.lines for _, found in scans), first, last, tuple(findings))
