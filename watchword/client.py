@@ -75,6 +75,7 @@ class Stubs:
         self.events = EventsStub(self.channel)
 
 
+class Client(ClientCalls, CodeCalls, EventCalls):
     """A client of one cluster, for one event loop; close it, or use it as a context manager.
 
     `timeout_s` is the whole time of a call, over all attempts: at most 30 s, within which a request id is safe to
