@@ -55,6 +55,7 @@ class Applier:
         self._settings = settings
         self._monotonic = monotonic
         self._announced = 0
+        self._listed = membership.is_listed_at_base
         self.core: Core  # set by the engine, which the core needs first
         self.busy = False
 
@@ -73,8 +74,9 @@ class Applier:
         self._announced = committed
         return moved
 
-    def snapshot_installed(self, stamp_ms: int, running_digest: bytes) -> None:
+    def snapshot_installed(self, stamp_ms: int, running_digest: bytes, configuration: Configuration) -> None:
         self.stamp_ms = stamp_ms
+        self._listed = self._membership.member_id in configuration.members
         self.running_digest = running_digest
 
     def _apply(self, index: int) -> None:
@@ -89,6 +91,7 @@ class Applier:
         else:
             self.running_digest = self._state_machine.configure(index, entry.term, self.stamp_ms, configuration)
             self._membership.applied(index)
-            if self._membership.member_id not in configuration.members:
+            was_listed, self._listed = self._listed, self._membership.member_id in configuration.members
+            if was_listed and not self._listed:  # a member that is being filled meets changes from before its time
                 raise RemovedFromCluster
         self._digests.applied(index, self.running_digest)

@@ -64,6 +64,7 @@ class Random(Protocol):
 class Engine:
     """One member.  `members` holds this member's id, too; an engine with no other member elects itself.
 
+    `unlisted`: this member may be in no configuration yet, as long as it is being filled; then it does not vote.
     The journal must reach up to `applied` without a gap: `journal.base_index <= applied.index <= journal.last_index`.
     `log_event(name, **fields)` is told what an operator should know; no field ever holds an entry's contents.
     """
@@ -84,8 +85,9 @@ class Engine:
         snapshots: Snapshots,
         settings: RaftSettings,
         log_event: Callable[..., None],
+        unlisted: bool = False,
     ) -> None:
-        if member_id not in members and member_id not in learners:
+        if not unlisted and member_id not in members and member_id not in learners:
             raise SafetyViolation("this member is not in the configuration that its own files hold")
         if not journal.base_index <= applied.index <= journal.last_index:
             raise SafetyViolation("the journal does not continue the data file")
@@ -377,7 +379,7 @@ class Engine:
     def _snapshot_installed(self, meta: SnapshotMeta, configuration: Configuration) -> None:
         self._membership.installed(meta.index, configuration)
         self._digests.forget()
-        self._applier.snapshot_installed(meta.stamp_ms, meta.running_digest)
+        self._applier.snapshot_installed(meta.stamp_ms, meta.running_digest, configuration)
         self._log_event("snapshot_installed", index=meta.index, term=meta.term)
 
     def _tell_leader(self) -> None:

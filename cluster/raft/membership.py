@@ -80,6 +80,11 @@ class Membership:
         return self._history[-1][0]
 
     @property
+    def is_listed_at_base(self) -> bool:
+        """Whether this member was one already at the oldest configuration that is kept: the one that is applied."""
+        return self.member_id in self._history[0][1].members
+
+    @property
     def is_voter(self) -> bool:
         return self.member_id in self.configuration.voters
 

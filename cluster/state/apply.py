@@ -14,9 +14,20 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from cluster.state import administration, authentication, clients, codec, digest, membership, one_time, pins, settings
+from cluster.state import (
+    administration,
+    authentication,
+    clients,
+    codec,
+    digest,
+    joining,
+    membership,
+    one_time,
+    pins,
+    settings,
+)
 from cluster.state.codec import Envelope
-from cluster.state.commands import PERMISSIONS, VERSION, Command, Kind, WithPin
+from cluster.state.commands import PERMISSIONS, PROPOSED_BY, VERSION, Command, Kind, WithPin
 from cluster.state.context import Context
 from cluster.state.errors import DamagedState, NewerCommand, NewerState
 from cluster.state.pseudonyms import Pseudonyms
@@ -73,6 +84,10 @@ HANDLERS: Final[dict[int, Handler]] = {
     Kind.RENEW_CLIENT: clients.renew_client,
     Kind.ADD_MEMBER: membership.add_member,
     Kind.REMOVE_MEMBER: membership.remove_member,
+    Kind.INVITE: joining.invite,
+    Kind.JOIN: joining.join,
+    Kind.SETTLE_MEMBER: membership.settle_member,
+    Kind.TRANSFER_LEADERSHIP: membership.transfer_leadership,
 }
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -227,7 +242,7 @@ class State:
         before = self._position
         now_ms = self._advance(index, term, stamp_ms)
         transaction = Transaction(self._store)
-        membership.configure(transaction, voters, learners)
+        membership.configure(transaction, voters, learners, now_ms)
         self._store.commit(transaction.writes)
         running = digest.extend(before.running_digest, index, term, stamp_ms, (), _encode((voters, learners)))
         self._position = Position(index, term, now_ms, running)
@@ -252,7 +267,7 @@ class State:
         if envelope.kind == Kind.BARRIER:
             return RESULT_OK
         client = envelope.client
-        if PERMISSIONS[envelope.kind].isdisjoint(self.roles_of(client)):
+        if not self._may_propose(client, envelope.kind):
             return RESULT_PERMISSION_DENIED
         request_id = envelope.request_id
         if not 0 < len(request_id) <= REQUEST_ID_CHARACTERS_MAX or not request_id.isascii():
@@ -270,6 +285,12 @@ class State:
             asked = rejected if result.decision is Decision.REJECT else contents
             self._requests.remember(now_ms, client, key, asked, result)
         return result
+
+    def _may_propose(self, client: str, kind: int) -> bool:
+        path = PROPOSED_BY.get(kind)
+        if path is not None:
+            return client.startswith(self._prefix + path)
+        return not PERMISSIONS[kind].isdisjoint(self.roles_of(client))
 
     def _rejected_contents(self, envelope: Envelope, command: Command, contents: bytes) -> bytes:
         """The digest by which a rejection is remembered: one that does not depend on whether a PIN was right.

@@ -40,6 +40,10 @@ class Kind(IntEnum):
     RENEW_CLIENT = 62
     ADD_MEMBER = 70
     REMOVE_MEMBER = 71
+    INVITE = 72
+    JOIN = 73
+    SETTLE_MEMBER = 74
+    TRANSFER_LEADERSHIP = 75
 
 
 class Command(Record, frozen=True):
@@ -263,6 +267,47 @@ class RemoveMember(Command, frozen=True):
     member_id: str
 
 
+class Invite(Command, frozen=True):
+    """An invitation that ends so long after it is applied. `generated`: its id, then the digest of its secret."""
+
+    KIND = Kind.INVITE
+    SINCE = 2
+    lifetime_ms: int
+
+
+class Join(Command, frozen=True):
+    """Spends the invitation that the client's identity names, and adds a member, in one. `generated`: the member's id.
+
+    The same key may ask again: it is told the same id.
+    """
+
+    KIND = Kind.JOIN
+    SINCE = 2
+    secret_digest: bytes
+    key_digest: bytes  # SHA-256 of the public key that the member's certificate is to be for
+    name: str
+    peer_address: str
+    client_address: str
+
+
+class SettleMember(Command, frozen=True):
+    """A removal that cannot be made is given up, or (`gone`) is over, since no configuration has that member."""
+
+    KIND = Kind.SETTLE_MEMBER
+    SINCE = 2
+    member_id: str
+    gone: bool
+
+
+class TransferLeadership(Command, frozen=True):
+    """`to_member` empty: to any other."""
+
+    KIND = Kind.TRANSFER_LEADERSHIP
+    SINCE = 2
+    from_member: str
+    to_member: str
+
+
 COMMANDS: Final[dict[int, type[Command]]] = {
     command.KIND: command
     for command in (
@@ -290,6 +335,10 @@ COMMANDS: Final[dict[int, type[Command]]] = {
         RenewClient,
         AddMember,
         RemoveMember,
+        Invite,
+        Join,
+        SettleMember,
+        TransferLeadership,
     )
 }
 
@@ -318,7 +367,14 @@ PERMISSIONS: Final[dict[int, frozenset[Role]]] = {
     Kind.RENEW_CLIENT: frozenset(Role),
     Kind.ADD_MEMBER: frozenset({Role.OPERATOR}),
     Kind.REMOVE_MEMBER: frozenset({Role.OPERATOR}),
+    Kind.INVITE: frozenset({Role.OPERATOR}),
+    Kind.JOIN: frozenset(),
+    Kind.SETTLE_MEMBER: frozenset(),
+    Kind.TRANSFER_LEADERSHIP: frozenset({Role.OPERATOR}),
 }
+
+# Those that no role permits, but what the identity is: its path in the cluster begins so.
+PROPOSED_BY: Final[dict[int, str]] = {Kind.JOIN: "join/", Kind.SETTLE_MEMBER: "node/"}
 
 
 def add_token_random_bytes(algorithm: Algorithm) -> int:

@@ -22,6 +22,8 @@ from cluster.state.store import IDENTITY, ISSUING_KEY, MEMBERS, REQUEST_KEY, ROL
 
 GENESIS_INDEX: Final = 1
 GENESIS_TERM: Final = 0
+UNFILLED_INDEX: Final = 0
+DIGEST_BYTES: Final = 32
 
 
 def genesis(
@@ -52,3 +54,19 @@ def genesis(
     records.sort()
     first = sha256(encode(records)).digest()
     return State.load(Position(GENESIS_INDEX, GENESIS_TERM, cluster.created_ms, first), records)
+
+
+def unfilled(*, cluster: ClusterIdentity, members: Mapping[str, Member], root_certificate: bytes) -> State:
+    """What a node that joins starts from: at index 0, which no log of a cluster has, so that it is filled by a peer.
+
+    It knows who its peers are, and nothing else: no keys, no clients, no users. Nothing is served from it.
+    """
+    encode = msgspec.msgpack.Encoder().encode
+    records = [
+        (IDENTITY.name, SINGLE, encode(cluster)),
+        (ISSUING_KEY.name, SINGLE, encode(IssuingKey(b"", b"", root_certificate))),
+        (REQUEST_KEY.name, SINGLE, encode(RequestKey(bytes(REQUEST_KEY_BYTES)))),
+        (SETTINGS.name, SINGLE, encode(Settings())),
+        *((MEMBERS.name, member_id.encode(), encode(member)) for member_id, member in members.items()),
+    ]
+    return State.load(Position(UNFILLED_INDEX, 0, 0, bytes(DIGEST_BYTES)), sorted(records))

@@ -13,6 +13,7 @@ from cluster.state.authentication import is_due
 from cluster.state.records import (
     Attempt,
     ClusterIdentity,
+    Invitation,
     IssuingKey,
     Member,
     Pin,
@@ -22,6 +23,7 @@ from cluster.state.records import (
     Token,
     TokenStatus,
     TokenType,
+    Transfer,
     User,
 )
 from cluster.state.results import Decision, Reason
@@ -29,12 +31,15 @@ from cluster.state.store import (
     ATTEMPTS,
     BYPASSES,
     FAILURES,
+    FORMER_MEMBERS,
+    INVITATIONS,
     ISSUING_KEY,
     MEMBERS,
     PINS,
     RECOVERY_CODES,
     SINGLE,
     TOKENS,
+    TRANSFERS,
     USERS,
 )
 from factors.lockout import Lockout, decayed
@@ -201,6 +206,20 @@ def members(state: State) -> dict[str, Member]:
     """By member id, in order."""
     found = {key.decode(): state.read(MEMBERS, key) for key in state.keys(MEMBERS)}
     return {member_id: member for member_id, member in found.items() if member is not None}
+
+
+def was_removed(state: State, member_id: str) -> bool:
+    """Whether that id was a member's, and will be nobody's again. The latest FORMER_MEMBERS_KEPT are known."""
+    return state.read(FORMER_MEMBERS, member_id.encode()) is not None
+
+
+def invitation(state: State, invitation_id: str) -> Invitation | None:
+    return state.read(INVITATIONS, invitation_id.encode())
+
+
+def transfer(state: State) -> Transfer | None:
+    """The latest wish to hand leadership on; it may have come true, or be old."""
+    return state.read(TRANSFERS, SINGLE)
 
 
 def issuing_key(state: State) -> IssuingKey:

@@ -21,6 +21,14 @@ APPLICATION_BYTES_MAX: Final = 128
 MEMBER_NAME_BYTES_MAX: Final = 128
 MEMBER_ADDRESS_BYTES_MAX: Final = 262  # a host name of 255 and a port
 MEMBERS_MAX: Final = 7
+FORMER_MEMBERS_KEPT: Final = 256  # the latest
+INVITATIONS_MAX: Final = 64  # that could still be used, or be asked about
+INVITATION_MS_MIN: Final = 60 * 1000
+INVITATION_MS_MAX: Final = 7 * 24 * 3600 * 1000
+INVITATION_KEPT_MS: Final = 24 * 3600 * 1000  # after its end: whoever comes late is told so
+INVITATION_ID_BYTES: Final = 16
+INVITATION_SECRET_BYTES: Final = 16
+MEMBER_ID_BYTES: Final = 16
 ADDRESS_BYTES_MAX: Final = 64
 CLIENT_BYTES_MAX: Final = 256
 REQUEST_ID_CHARACTERS_MAX: Final = 64
@@ -181,6 +189,31 @@ class Member(Record, frozen=True):
     def settled(self) -> bool:
         """No change of this member is under way."""
         return self.voter and not self.leaving
+
+
+class FormerMember(Record, frozen=True):
+    """A member that was removed; its table's key is its member id. Ids are random: none ever comes back."""
+
+    name: str
+    removed_ms: int
+
+
+class Invitation(Record, frozen=True):
+    """Lets one new node join, once; its table's key is the invitation's id."""
+
+    secret_digest: bytes  # SHA-256 of a random secret
+    expires_ms: int
+    invited_by: str  # in short, as in an attempt
+    member_id: str = ""  # whom it let in
+    key_digest: bytes = b""  # of that member's public key
+
+
+class Transfer(Record, frozen=True):
+    """Leadership is to go from one member to another (empty: to any). One record, of the latest wish."""
+
+    from_member: str
+    to_member: str
+    asked_ms: int
 
 
 class IssuedCertificate(Record, frozen=True):

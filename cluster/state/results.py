@@ -21,6 +21,7 @@ class Code(IntEnum):
     CORRUPT = 8  # the bytes are no group or no command of any version
     INTERNAL = 9  # a defect: the command was undone as a whole
     STALE = 10  # the PIN, the tokens or the setting that the servicer looked at changed: look again. Not remembered
+    # (`field` change_pending: another change of members is under way)
 
 
 class Decision(IntEnum):
@@ -95,6 +96,11 @@ EVENT_KINDS: Final = (
     "client_added",
     "client_revoked",
     "client_renewed",
+    "node_invited",
+    "member_added",
+    "member_removed",
+    "member_kept",
+    "leadership_transferred",
 )
 
 
@@ -103,7 +109,9 @@ class Result(Record, frozen=True):
 
     code: Code
     reason: Reason = Reason.NONE
-    token_id: str = ""  # with OK only: the token that accepted (or RECOVERY_CODE, BYPASS), was recognised, or was added
+    # With OK only: the token that accepted (or RECOVERY_CODE, BYPASS), was recognised, or was added; or the id of the
+    # invitation or the member that was made.
+    token_id: str = ""
     field: str = ""  # with an error only
     events: tuple[Event, ...] = ()
 

@@ -15,6 +15,8 @@ from cluster.state.records import (
     Bypass,
     ClusterIdentity,
     Failures,
+    FormerMember,
+    Invitation,
     IssuingKey,
     Member,
     Pin,
@@ -23,6 +25,7 @@ from cluster.state.records import (
     Roles,
     Settings,
     Token,
+    Transfer,
     User,
 )
 from cluster.state.shards import Frozen, Shards
@@ -55,6 +58,9 @@ RECOVERY_CODES: Final = Table("recovery_codes", RecoveryCodes)  # by user id
 BYPASSES: Final = Table("bypasses", Bypass)  # by user id
 ROLES: Final = Table("roles", Roles, unpacked=True)  # by identity
 MEMBERS: Final = Table("members", Member)  # by member id
+FORMER_MEMBERS: Final = Table("former_members", FormerMember)  # by member id
+INVITATIONS: Final = Table("invitations", Invitation)  # by id
+TRANSFERS: Final = Table("transfers", Transfer)  # at most one, under SINGLE
 IDENTITY: Final = Table("identity", ClusterIdentity, single=True, unpacked=True)
 ISSUING_KEY: Final = Table("issuing_key", IssuingKey, single=True)
 REQUEST_KEY: Final = Table("request_key", RequestKey, single=True)
@@ -72,6 +78,9 @@ TABLES: Final[dict[str, Table[Any]]] = {
         BYPASSES,
         ROLES,
         MEMBERS,
+        FORMER_MEMBERS,
+        INVITATIONS,
+        TRANSFERS,
         IDENTITY,
         ISSUING_KEY,
         REQUEST_KEY,

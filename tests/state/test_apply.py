@@ -16,6 +16,7 @@ from cluster.state.codec import command_cost, pack, pack_group, unpack, unpack_c
 from cluster.state.commands import (
     COMMANDS,
     PERMISSIONS,
+    PROPOSED_BY,
     VERSION,
     AddUser,
     Barrier,
@@ -284,6 +285,7 @@ def test_every_kind_asks_for_a_role(kind: Kind, role: Role | None) -> None:
     fields |= {"splits": [], "seconds": 60, "reason": "lost", "values": []}
     fields |= {"name": "radius", "roles": ["frontend"], "key_digest": b"", "lifetime_ms": 1, "issuer_until_ms": 1}
     fields |= {"member_id": "0" * 32, "name": "node", "peer_address": "a:1", "client_address": "a:2"}
+    fields |= {"secret_digest": b"", "gone": True, "from_member": "0" * 32, "to_member": ""}
     command = COMMANDS[kind]
     wanted = [field.name for field in msgspec.structs.fields(command) if field.required]
     built = msgspec.convert([fields[name] for name in wanted], command)
@@ -295,6 +297,7 @@ def test_every_kind_asks_for_a_role(kind: Kind, role: Role | None) -> None:
 def test_every_kind_has_a_command_a_handler_and_a_row_in_the_table() -> None:
     assert set(COMMANDS) == set(Kind)
     assert set(apply.HANDLERS) == set(PERMISSIONS) == set(Kind) - {Kind.BARRIER}
+    assert {kind for kind, roles in PERMISSIONS.items() if not roles} == set(PROPOSED_BY)
 
 
 def test_a_packed_command_comes_back_as_it_was() -> None:
