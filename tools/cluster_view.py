@@ -37,7 +37,8 @@ class ClusterView:
     failure_tolerance: int
     leader: str | None
     nodes: tuple[dict[str, Any], ...]
-    left_out: tuple[str, ...]  # endpoints whose answer belongs to an older incarnation, and is not believed
+    leases: tuple[dict[str, Any], ...] = ()  # in the order of their names
+    left_out: tuple[str, ...] = ()  # endpoints whose answer belongs to an older incarnation, and is not believed
 
     def document(self) -> dict[str, Any]:
         return {
@@ -45,6 +46,7 @@ class ClusterView:
             "failure_tolerance": self.failure_tolerance,
             "leader": self.leader,
             "nodes": list(self.nodes),
+            "leases": list(self.leases),
         }
 
     def headline(self) -> str:
@@ -63,7 +65,7 @@ def view_of(answers: Mapping[str, Answer]) -> ClusterView:
     silent = [endpoint for endpoint in answers if endpoint not in statuses]
     if not statuses:
         rows = tuple(_document(cluster.NodeStatus(id=endpoint, address=endpoint), UNREACHABLE) for endpoint in silent)
-        return ClusterView(quorum=False, failure_tolerance=0, leader=None, nodes=rows, left_out=())
+        return ClusterView(quorum=False, failure_tolerance=0, leader=None, nodes=rows)
 
     newest = max(status.incarnation.counter for status in statuses.values())
     left_out = tuple(endpoint for endpoint, status in statuses.items() if status.incarnation.counter < newest)
@@ -77,6 +79,7 @@ def view_of(answers: Mapping[str, Answer]) -> ClusterView:
         failure_tolerance=best.failure_tolerance if best else 0,
         leader=(best.leader or None) if best else None,
         nodes=_nodes(believed, silent),
+        leases=_leases(believed),
         left_out=left_out,
     )
 
@@ -91,6 +94,12 @@ def _nodes(believed: list[cluster.GetStatusResponse], silent: list[str]) -> tupl
             if peer.member_id not in found:
                 found[peer.member_id] = _document(peer, UNREACHABLE if peer.address in silent else _role(peer))
     return tuple(sorted(found.values(), key=lambda node: (node["id"], node["member_id"])))
+
+
+def _leases(believed: list[cluster.GetStatusResponse]) -> tuple[dict[str, Any], ...]:
+    """As the node that has applied most has them."""
+    best = max(believed, key=lambda status: status.node.applied_index)
+    return tuple({field.name: getattr(lease, field.name) for field in lease.DESCRIPTOR.fields} for lease in best.leases)
 
 
 def _role(node: cluster.NodeStatus) -> str:

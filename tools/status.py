@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tools.output import ExitCode
+from tools.output import ExitCode, moment
 from tools.session import Session, command
 from watchword.errors import Unavailable, WatchwordError
 
@@ -25,6 +25,8 @@ COLUMNS = (
     "ADDRESS",
 )
 
+LEASE_COLUMNS = ("LEASE", "HOLDER", "EPOCH", "UNTIL")
+
 
 def register(app: typer.Typer) -> None:
     command(app, "status")(status)
@@ -37,7 +39,8 @@ async def status(session: Session) -> ExitCode:
 
     Equal digests at an equal index are equal states. DATA FILE is the age of the last snapshot, CLOCK how far a node's
     clock is from the one that was asked.  --json answers {"quorum", "failure_tolerance", "leader", "nodes": [{"id",
-    "member_id", "address", "role", "term", "commit_index", "applied_index", "digest", "digest_index", ...}]}.
+    "member_id", "address", "role", "term", "commit_index", "applied_index", "digest", "digest_index", ...}], "leases":
+    [{"name", "holder", "epoch", "acquired_ms", "until_ms", "held"}]}.
     """
     from tools.cluster_view import view_of
 
@@ -52,6 +55,8 @@ async def status(session: Session) -> ExitCode:
     else:
         session.output.answer({}, view.headline())
         session.output.table(COLUMNS, [row(node) for node in view.nodes])
+        if view.leases:
+            session.output.table(LEASE_COLUMNS, [lease_row(lease) for lease in view.leases])
     for endpoint, answer in answers.items():
         if isinstance(answer, WatchwordError):
             session.output.note(str(answer))
@@ -86,6 +91,11 @@ def row(node: dict[str, Any]) -> tuple[str, ...]:
         "" if node["clock_offset_ms"] is None else f"{node['clock_offset_ms']:+d} ms",
         text(node["address"]),
     )
+
+
+def lease_row(lease: dict[str, Any]) -> tuple[str, ...]:
+    holder = lease["holder"].rpartition("/client/")[2] if lease["held"] else "(nobody)"
+    return lease["name"], holder, str(lease["epoch"]), moment(lease["until_ms"])
 
 
 def text(value: object) -> str:

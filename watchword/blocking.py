@@ -88,6 +88,10 @@ class BlockingClient:
     issue_bypass = _blocking(Client.issue_bypass)
     get_settings = _blocking(Client.get_settings)
     set_settings = _blocking(Client.set_settings)
+    acquire_lease = _blocking(Client.acquire_lease)
+    renew_lease = _blocking(Client.renew_lease)
+    release_lease = _blocking(Client.release_lease)
+    list_leases = _blocking(Client.list_leases)
     get_statuses = _blocking(Client.get_statuses)
 
 

@@ -248,7 +248,7 @@ class Node:
                 random_bytes=os.urandom,
                 wall_ms=self._clock.wall_ms,
             ),
-            cluster=ClusterService(self._views),
+            cluster=ClusterService(self._views, self._proposals, self._clock.wall_ms),
             health_servicer=health_servicer,
             events=EventsService(self._trail, self._opened.state.pseudonyms.of),
         )

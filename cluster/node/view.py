@@ -5,6 +5,7 @@ from __future__ import annotations
 from cluster.node.consensus import Consensus
 from cluster.raft.status import EngineStatus, PeerStatus
 from cluster.services.ports import ClusterView, NodeRole, NodeView
+from cluster.state.lease_reads import list_leases
 from cluster.state.records import Member
 from watchword.version import __version__
 
@@ -39,6 +40,7 @@ class ClusterViews:
             leader_member_id=status.leader if leader else None,
             node=self._own(status, members[status.member_id]),
             peers=tuple(_peer(status, peer, members[peer.member_id]) for peer in status.peers),
+            leases=list_leases(consensus.state, consensus.clock.wall_ms()),
         )
 
     def _own(self, status: EngineStatus, member: Member) -> NodeView:

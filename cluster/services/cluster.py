@@ -1,11 +1,14 @@
 """The Cluster service: how this node sees itself and its peers."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from grpc import aio
 
+from cluster.services.leases import LeaseAdministration, lease_message
 from cluster.services.ports import ClusterView, NodeRole, NodeView, StatusSource
-from watchword.v1 import cluster_pb2, cluster_pb2_grpc
+from cluster.services.proposals import Proposals
+from watchword.v1 import cluster_pb2
 
 ROLES: Final = {
     NodeRole.LEADER: cluster_pb2.NODE_ROLE_LEADER,
@@ -16,10 +19,11 @@ ROLES: Final = {
 }
 
 
-class ClusterService(cluster_pb2_grpc.ClusterServicer):
-    """Answers from what the node knows at this moment; proposes nothing."""
+class ClusterService(LeaseAdministration):
+    """The status is what the node knows at this moment, and proposes nothing; leases go through the log."""
 
-    def __init__(self, source: StatusSource) -> None:
+    def __init__(self, source: StatusSource, proposals: Proposals, wall_ms: Callable[[], int]) -> None:
+        super().__init__(proposals, wall_ms)
         self._source = source
 
     async def GetStatus(  # noqa: N802 - named as in the contract
@@ -38,6 +42,7 @@ def status_response(view: ClusterView) -> cluster_pb2.GetStatusResponse:
         leader_member_id=view.leader_member_id or "",
         node=node_status(view.node),
         peers=[node_status(peer) for peer in sorted(view.peers, key=lambda peer: peer.name)],
+        leases=[lease_message(lease) for lease in view.leases],
     )
 
 

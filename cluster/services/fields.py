@@ -12,6 +12,7 @@ from cluster.services.status import invalid
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_LEASE_NAME = re.compile(r"[A-Za-z0-9._@/-]{1,64}")
 # Format characters that names of today use: joiners (also within emoji), and the tags within flags.
 _FORMAT_ALLOWED: Final = frozenset({"\u200c", "\u200d", *(chr(point) for point in range(0xE0020, 0xE0080))})
 # Control, format and unpaired surrogates; line and paragraph separators. They are not seen, or change what is.
@@ -29,6 +30,12 @@ def token_id(value: str) -> str:
 def client_name(value: str) -> str:
     if not _CLIENT_NAME.fullmatch(value):
         raise invalid("name", "must be 1 to 64 letters, digits or any of . _ @ -")
+    return value
+
+
+def lease_name(value: str) -> str:
+    if not _LEASE_NAME.fullmatch(value):
+        raise invalid("name", "must be 1 to 64 letters, digits or any of . _ @ / -")
     return value
 
 

@@ -36,6 +36,11 @@ CSR_BYTES_MAX: Final = 16 * 1024
 ROLES_MAX: Final = 32  # named in one request, also more than once
 CLIENT_LIFETIME_MS: Final = 730 * 24 * 3600 * 1000
 
+# Leases.
+LEASE_TTL_MS_MIN: Final = records.LEASE_TTL_MS_MIN
+LEASE_TTL_MS_MAX: Final = records.LEASE_TTL_MS_MAX
+LEASE_EPOCH_MAX: Final = 2**63 - 1
+
 # PINs. At some 25 ms a hash: what waits longer than about a second is better refused.
 HASHES_PER_THREAD_MAX: Final = 48
 BYPASS_SECONDS_MIN: Final = records.BYPASS_SECONDS_MIN
@@ -89,3 +94,6 @@ EVENT_TEXT_BYTES_MAX: Final = 512
 PING_INTERVAL_MS_MIN: Final = 5_000
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
+# A connection is ended in good order at about this age; what is under way then has so much time.
+CONNECTION_AGE_MS: Final = 12 * 3600 * 1000
+CONNECTION_AGE_GRACE_MS: Final = 10 * 60 * 1000

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from cluster.state.apply import State
+from cluster.state.lease_reads import LeaseView
 from cluster.state.results import Result
 
 
@@ -116,6 +117,7 @@ class ClusterView:
     leader_member_id: str | None
     node: NodeView  # itself
     peers: tuple[NodeView, ...]
+    leases: tuple[LeaseView, ...] = ()
 
 
 class StatusSource(Protocol):

@@ -11,7 +11,9 @@ from cluster.services.status import (
     exhausted,
     internal,
     invalid,
+    lease_lost,
     no_such_client,
+    no_such_lease,
     no_such_token,
     no_such_user,
     not_allowed,
@@ -36,7 +38,7 @@ def no_answer(error: Unavailable) -> CallError:
 
 
 def _not_found(field: str) -> CallError:
-    return {"token_id": no_such_token, "name": no_such_client}.get(field, no_such_user)()
+    return {"token_id": no_such_token, "name": no_such_client, "lease": no_such_lease}.get(field, no_such_user)()
 
 
 def _already_exists(field: str) -> CallError:
@@ -44,6 +46,8 @@ def _already_exists(field: str) -> CallError:
 
 
 def _failed_precondition(field: str) -> CallError:
+    if field == "lease_lost":
+        return lease_lost()
     reason, subject, what, to_do = _PRECONDITIONS.get(
         field,
         (
@@ -90,6 +94,13 @@ _PRECONDITIONS: Final[Mapping[str, tuple[Reason, str, str, str]]] = {
         "the cluster knows as many clients as it may",
         "use one that there is",
     ),
+    "lease_held": (
+        Reason.LEASE_HELD,
+        "name",
+        "somebody holds the lease",
+        "wait until it ends, or ask who holds it with ListLeases",
+    ),
+    "leases_max": (Reason.LIMIT_REACHED, "name", "there are as many leases as there may be", "use one that there is"),
     "issuer": (Reason.ISSUER_ENDED, "csr", "the authority that signs has ended", "check the clocks of the nodes"),
 }
 

@@ -15,6 +15,7 @@ DIRECTORY: Final = frozenset({Role.OPERATOR, Role.CONNECTOR})
 STAFF: Final = frozenset({Role.OPERATOR, Role.HELPDESK})
 READERS: Final = frozenset({Role.OPERATOR, Role.HELPDESK, Role.AUDITOR})
 AUDIT: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
+LEASES: Final = READERS | {Role.CONNECTOR}
 EVERY_ROLE: Final = frozenset(Role)
 
 # They are told why an authentication was rejected; a front end is not.
@@ -53,6 +54,10 @@ ALLOWED: Final = MappingProxyType(
         "/watchword.v1.Administration/GetSettings": READERS,
         "/watchword.v1.Administration/SetSettings": OPERATOR,
         "/watchword.v1.Cluster/GetStatus": EVERY_ROLE,
+        "/watchword.v1.Cluster/AcquireLease": DIRECTORY,
+        "/watchword.v1.Cluster/RenewLease": DIRECTORY,
+        "/watchword.v1.Cluster/ReleaseLease": DIRECTORY,
+        "/watchword.v1.Cluster/ListLeases": LEASES,
         "/watchword.v1.Events/Read": AUDIT,
     }
 )

@@ -54,6 +54,9 @@ class Reason(StrEnum):
     PINS_NOT_IN_USE = "PINS_NOT_IN_USE"
     USER_DISABLED = "USER_DISABLED"
     CODES_REPLACED = "CODES_REPLACED"
+    NO_SUCH_LEASE = "NO_SUCH_LEASE"
+    LEASE_HELD = "LEASE_HELD"
+    LEASE_LOST = "LEASE_LOST"
     CHANGED_MEANWHILE = "CHANGED_MEANWHILE"
     CLUSTER_VERSION = "CLUSTER_VERSION"
     TOKEN_STATE = "TOKEN_STATE"  # noqa: S105 - a reason's name
@@ -179,6 +182,19 @@ def no_such_token() -> CallError:
 
 def no_such_client() -> CallError:
     return _missing(Reason.NO_SUCH_CLIENT, "client", "look for it with ListClients")
+
+
+def no_such_lease() -> CallError:
+    return _missing(Reason.NO_SUCH_LEASE, "lease", "look for it with ListLeases")
+
+
+def lease_lost() -> CallError:
+    return precondition(
+        Reason.LEASE_LOST,
+        "epoch",
+        "this epoch of the lease is over, or is not the caller's",
+        "stop what is done under it, and acquire the lease anew",
+    )
 
 
 def _missing(reason: Reason, kind: str, to_do: str) -> CallError:

@@ -40,6 +40,9 @@ class Kind(IntEnum):
     RENEW_CLIENT = 62
     ADD_MEMBER = 70
     REMOVE_MEMBER = 71
+    ACQUIRE_LEASE = 80
+    RENEW_LEASE = 81
+    RELEASE_LEASE = 82
     INVITE = 72
     JOIN = 73
     SETTLE_MEMBER = 74
@@ -267,6 +270,30 @@ class RemoveMember(Command, frozen=True):
     member_id: str
 
 
+class AcquireLease(Command, frozen=True):
+    """For `ttl_ms` of the log's time; the answer has the epoch."""
+
+    KIND = Kind.ACQUIRE_LEASE
+    SINCE = 2
+    name: str
+    ttl_ms: int
+
+
+class RenewLease(Command, frozen=True):
+    """For `ttl_ms` from now on, of the one that holds this epoch."""
+
+    KIND = Kind.RENEW_LEASE
+    SINCE = 2
+    name: str
+    epoch: int
+    ttl_ms: int
+
+
+class ReleaseLease(Command, frozen=True):
+    KIND = Kind.RELEASE_LEASE
+    SINCE = 2
+    name: str
+    epoch: int
 class Invite(Command, frozen=True):
     """An invitation that ends so long after it is applied. `generated`: its id, then the digest of its secret."""
 
@@ -335,6 +362,9 @@ COMMANDS: Final[dict[int, type[Command]]] = {
         RenewClient,
         AddMember,
         RemoveMember,
+        AcquireLease,
+        RenewLease,
+        ReleaseLease,
         Invite,
         Join,
         SettleMember,
@@ -367,6 +397,9 @@ PERMISSIONS: Final[dict[int, frozenset[Role]]] = {
     Kind.RENEW_CLIENT: frozenset(Role),
     Kind.ADD_MEMBER: frozenset({Role.OPERATOR}),
     Kind.REMOVE_MEMBER: frozenset({Role.OPERATOR}),
+    Kind.ACQUIRE_LEASE: frozenset({Role.OPERATOR, Role.CONNECTOR}),
+    Kind.RENEW_LEASE: frozenset({Role.OPERATOR, Role.CONNECTOR}),
+    Kind.RELEASE_LEASE: frozenset({Role.OPERATOR, Role.CONNECTOR}),
     Kind.INVITE: frozenset({Role.OPERATOR}),
     Kind.JOIN: frozenset(),
     Kind.SETTLE_MEMBER: frozenset(),

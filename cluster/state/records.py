@@ -47,6 +47,9 @@ CLIENT_LIFETIME_MS_MAX: Final = 825 * 24 * 3600 * 1000
 BYPASS_SECONDS_MIN: Final = 10
 BYPASS_SECONDS_MAX: Final = 24 * 3600
 BYPASS_REASON_BYTES_MAX: Final = 256
+LEASES_MAX: Final = 256  # names; a name that was used once stays
+LEASE_TTL_MS_MIN: Final = 5_000
+LEASE_TTL_MS_MAX: Final = 3600 * 1000
 
 
 class Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -241,6 +244,21 @@ class Roles(Record, frozen=True):
         """Whether a certificate of it, as far as is known, can be used."""
         ended = bool(self.certificates) and max(each.valid_until_ms for each in self.certificates) <= now_ms
         return not self.revoked_ms and not ended
+
+
+class Lease(Record, frozen=True):
+    """Who does it, under which epoch, until when in the log's time; the table's key is the lease's name.
+
+    `holder` is in short, as in an attempt. The record stays when it is over, so that no epoch comes twice.
+    """
+
+    holder: str
+    epoch: int  # from 1
+    until_ms: int
+    acquired_ms: int
+
+    def is_held(self, now_ms: int) -> bool:
+        return now_ms < self.until_ms
 
 
 class IssuingKey(Record, frozen=True):

@@ -96,6 +96,8 @@ EVENT_KINDS: Final = (
     "client_added",
     "client_revoked",
     "client_renewed",
+    "lease_acquired",
+    "lease_released",
     "node_invited",
     "member_added",
     "member_removed",
@@ -109,6 +111,7 @@ class Result(Record, frozen=True):
 
     code: Code
     reason: Reason = Reason.NONE
+    # With OK only: the token that accepted (or RECOVERY_CODE, BYPASS), was recognised, or was added; a lease's epoch.
     # With OK only: the token that accepted (or RECOVERY_CODE, BYPASS), was recognised, or was added; or the id of the
     # invitation or the member that was made.
     token_id: str = ""

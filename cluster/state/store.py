@@ -18,6 +18,7 @@ from cluster.state.records import (
     FormerMember,
     Invitation,
     IssuingKey,
+    Lease,
     Member,
     Pin,
     RecoveryCodes,
@@ -58,6 +59,7 @@ RECOVERY_CODES: Final = Table("recovery_codes", RecoveryCodes)  # by user id
 BYPASSES: Final = Table("bypasses", Bypass)  # by user id
 ROLES: Final = Table("roles", Roles, unpacked=True)  # by identity
 MEMBERS: Final = Table("members", Member)  # by member id
+LEASES: Final = Table("leases", Lease)  # by the lease's name
 FORMER_MEMBERS: Final = Table("former_members", FormerMember)  # by member id
 INVITATIONS: Final = Table("invitations", Invitation)  # by id
 TRANSFERS: Final = Table("transfers", Transfer)  # at most one, under SINGLE
@@ -78,6 +80,7 @@ TABLES: Final[dict[str, Table[Any]]] = {
         BYPASSES,
         ROLES,
         MEMBERS,
+        LEASES,
         FORMER_MEMBERS,
         INVITATIONS,
         TRANSFERS,

@@ -20,6 +20,7 @@ from cluster.state.client_reads import is_revoked
 from cluster.state.codec import pack_group
 from cluster.state.commands import VERSION
 from cluster.state.genesis import genesis
+from cluster.state.lease_reads import list_leases
 from cluster.state.records import ClusterIdentity, IssuingKey, Member, Role, Settings
 from cluster.state.results import Result
 from tests.services.certificates import CLUSTER_ID, client_uri
@@ -142,6 +143,7 @@ class DirectNode:
                 )
                 for name, id_ in (("node-3", "d3"), ("node-2", "d2"))
             ),
+            leases=list_leases(self.state, self.now_ms),
         )
 
     def proposals_and_sign_ins(self) -> tuple[Proposals, SignIns]:
@@ -155,5 +157,5 @@ class DirectNode:
             AdministrationService(
                 proposals, IssuingAuthority(), sign_ins, random_bytes=self.random_bytes, wall_ms=lambda: self.now_ms
             ),
-            ClusterService(self),
+            ClusterService(self, proposals, lambda: self.now_ms),
         )

@@ -285,6 +285,7 @@ def test_every_kind_asks_for_a_role(kind: Kind, role: Role | None) -> None:
     fields |= {"splits": [], "seconds": 60, "reason": "lost", "values": []}
     fields |= {"name": "radius", "roles": ["frontend"], "key_digest": b"", "lifetime_ms": 1, "issuer_until_ms": 1}
     fields |= {"member_id": "0" * 32, "name": "node", "peer_address": "a:1", "client_address": "a:2"}
+    fields |= {"epoch": 1, "ttl_ms": 30_000}
     fields |= {"secret_digest": b"", "gone": True, "from_member": "0" * 32, "to_member": ""}
     command = COMMANDS[kind]
     wanted = [field.name for field in msgspec.structs.fields(command) if field.required]

@@ -48,7 +48,7 @@ def test_a_whole_cluster() -> None:
     ]
     assert view.headline() == "the cluster can lose 1 more node"
     document = view.document()
-    assert list(document) == ["quorum", "failure_tolerance", "leader", "nodes"]
+    assert list(document) == ["quorum", "failure_tolerance", "leader", "nodes", "leases"]
     assert {
         "id",
         "member_id",

@@ -18,6 +18,7 @@ from watchword.errors import InvalidArgument
 from watchword.v1 import administration_pb2 as administration
 from watchword.v1 import authentication_pb2 as authentication
 from watchword.v1 import cluster_pb2 as cluster
+from watchword.v1.leases_pb2 import Lease
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 URI = f"otpauth://totp/Watchword:alice?secret={SECRET}&issuer=Watchword"
@@ -339,14 +340,21 @@ def test_status(watchword: Run, node: FakeNode) -> None:
         commit_index=9, applied_index=9, lag=0, digest=digest, digest_index=8, data_file_age_ms=61_000,
         version="0.1.0", clock_offset_ms=0,
     )  # fmt: skip
-    answer = cluster.GetStatusResponse(quorum=True, failure_tolerance=1, leader="node-1", node=status)
+    lease = Lease(
+        name="directory", holder="watchword://c/client/dc-1", epoch=3, acquired_ms=1, until_ms=60_000, held=True
+    )
+    answer = cluster.GetStatusResponse(quorum=True, failure_tolerance=1, leader="node-1", node=status, leases=[lease])
     node.answers["GetStatus"] = [answer]
     code, out, _ = watchword("status")
     assert code == 0
+    assert "directory\tdc-1\t3\t1970-01-01 00:01:00Z" in out
     assert out.splitlines()[0] == "the cluster can lose 1 more node"
     assert "node-1\tleader\t2\t9\t9\t0\t61 s\t00010203@8\t0.1.0\t+0 ms" in out
     document = json.loads(watchword("status", "--json")[1])
-    assert list(document) == ["quorum", "failure_tolerance", "leader", "nodes"]
+    assert list(document) == ["quorum", "failure_tolerance", "leader", "nodes", "leases"]
+    assert document["leases"] == [
+        {"name": "directory", "holder": lease.holder, "epoch": 3, "acquired_ms": 1, "until_ms": 60_000, "held": True}
+    ]
     assert document["nodes"][0]["digest"] == digest.hex()
 
 

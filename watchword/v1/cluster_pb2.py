@@ -22,25 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from watchword.v1 import leases_pb2 as watchword_dot_v1_dot_leases__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1awatchword/v1/cluster.proto\x12\x0cwatchword.v1\"*\n\x0bIncarnation\x12\x0f\n\x07\x63ounter\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\"\xae\x05\n\nNodeStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12$\n\x04role\x18\x05 \x01(\x0e\x32\x16.watchword.v1.NodeRole\x12\r\n\x05voter\x18\x06 \x01(\x08\x12\x11\n\x04term\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x0c\x63ommit_index\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x1a\n\rapplied_index\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x17\n\nlast_index\x18\n \x01(\x04H\x03\x88\x01\x01\x12\x19\n\x0csynced_index\x18\x0b \x01(\x04H\x04\x88\x01\x01\x12\x10\n\x03lag\x18\x0c \x01(\x04H\x05\x88\x01\x01\x12\x13\n\x06\x64igest\x18\r \x01(\x0cH\x06\x88\x01\x01\x12\x19\n\x0c\x64igest_index\x18\x0e \x01(\x04H\x07\x88\x01\x01\x12\x1d\n\x10\x64\x61ta_file_age_ms\x18\x0f \x01(\x03H\x08\x88\x01\x01\x12\x1c\n\x0f\x64\x61ta_file_index\x18\x10 \x01(\x04H\t\x88\x01\x01\x12\x0f\n\x07version\x18\x11 \x01(\t\x12\x1c\n\x0f\x63lock_offset_ms\x18\x12 \x01(\x03H\n\x88\x01\x01\x12\x14\n\x07serving\x18\x13 \x01(\x08H\x0b\x88\x01\x01\x12\x19\n\x0cheard_ms_ago\x18\x14 \x01(\x03H\x0c\x88\x01\x01\x42\x07\n\x05_termB\x0f\n\r_commit_indexB\x10\n\x0e_applied_indexB\r\n\x0b_last_indexB\x0f\n\r_synced_indexB\x06\n\x04_lagB\t\n\x07_digestB\x0f\n\r_digest_indexB\x13\n\x11_data_file_age_msB\x12\n\x10_data_file_indexB\x12\n\x10_clock_offset_msB\n\n\x08_servingB\x0f\n\r_heard_ms_ago\"\x12\n\x10GetStatusRequest\"\xfd\x01\n\x11GetStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12.\n\x0bincarnation\x18\x02 \x01(\x0b\x32\x19.watchword.v1.Incarnation\x12\x0e\n\x06quorum\x18\x03 \x01(\x08\x12\x19\n\x11\x66\x61ilure_tolerance\x18\x04 \x01(\r\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x18\n\x10leader_member_id\x18\x06 \x01(\t\x12&\n\x04node\x18\x07 \x01(\x0b\x32\x18.watchword.v1.NodeStatus\x12\'\n\x05peers\x18\x08 \x03(\x0b\x32\x18.watchword.v1.NodeStatus*\xa0\x01\n\x08NodeRole\x12\x19\n\x15NODE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_ROLE_LEADER\x10\x01\x12\x16\n\x12NODE_ROLE_FOLLOWER\x10\x02\x12\x17\n\x13NODE_ROLE_CANDIDATE\x10\x03\x12\x17\n\x13NODE_ROLE_NON_VOTER\x10\x04\x12\x19\n\x15NODE_ROLE_UNREACHABLE\x10\x05\x32W\n\x07\x43luster\x12L\n\tGetStatus\x12\x1e.watchword.v1.GetStatusRequest\x1a\x1f.watchword.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1awatchword/v1/cluster.proto\x12\x0cwatchword.v1\x1a\x19watchword/v1/leases.proto\"*\n\x0bIncarnation\x12\x0f\n\x07\x63ounter\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\"\xae\x05\n\nNodeStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12$\n\x04role\x18\x05 \x01(\x0e\x32\x16.watchword.v1.NodeRole\x12\r\n\x05voter\x18\x06 \x01(\x08\x12\x11\n\x04term\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x19\n\x0c\x63ommit_index\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x1a\n\rapplied_index\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x17\n\nlast_index\x18\n \x01(\x04H\x03\x88\x01\x01\x12\x19\n\x0csynced_index\x18\x0b \x01(\x04H\x04\x88\x01\x01\x12\x10\n\x03lag\x18\x0c \x01(\x04H\x05\x88\x01\x01\x12\x13\n\x06\x64igest\x18\r \x01(\x0cH\x06\x88\x01\x01\x12\x19\n\x0c\x64igest_index\x18\x0e \x01(\x04H\x07\x88\x01\x01\x12\x1d\n\x10\x64\x61ta_file_age_ms\x18\x0f \x01(\x03H\x08\x88\x01\x01\x12\x1c\n\x0f\x64\x61ta_file_index\x18\x10 \x01(\x04H\t\x88\x01\x01\x12\x0f\n\x07version\x18\x11 \x01(\t\x12\x1c\n\x0f\x63lock_offset_ms\x18\x12 \x01(\x03H\n\x88\x01\x01\x12\x14\n\x07serving\x18\x13 \x01(\x08H\x0b\x88\x01\x01\x12\x19\n\x0cheard_ms_ago\x18\x14 \x01(\x03H\x0c\x88\x01\x01\x42\x07\n\x05_termB\x0f\n\r_commit_indexB\x10\n\x0e_applied_indexB\r\n\x0b_last_indexB\x0f\n\r_synced_indexB\x06\n\x04_lagB\t\n\x07_digestB\x0f\n\r_digest_indexB\x13\n\x11_data_file_age_msB\x12\n\x10_data_file_indexB\x12\n\x10_clock_offset_msB\n\n\x08_servingB\x0f\n\r_heard_ms_ago\"\x12\n\x10GetStatusRequest\"\xa2\x02\n\x11GetStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12.\n\x0bincarnation\x18\x02 \x01(\x0b\x32\x19.watchword.v1.Incarnation\x12\x0e\n\x06quorum\x18\x03 \x01(\x08\x12\x19\n\x11\x66\x61ilure_tolerance\x18\x04 \x01(\r\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x18\n\x10leader_member_id\x18\x06 \x01(\t\x12&\n\x04node\x18\x07 \x01(\x0b\x32\x18.watchword.v1.NodeStatus\x12\'\n\x05peers\x18\x08 \x03(\x0b\x32\x18.watchword.v1.NodeStatus\x12#\n\x06leases\x18\t \x03(\x0b\x32\x13.watchword.v1.Lease*\xa0\x01\n\x08NodeRole\x12\x19\n\x15NODE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_ROLE_LEADER\x10\x01\x12\x16\n\x12NODE_ROLE_FOLLOWER\x10\x02\x12\x17\n\x13NODE_ROLE_CANDIDATE\x10\x03\x12\x17\n\x13NODE_ROLE_NON_VOTER\x10\x04\x12\x19\n\x15NODE_ROLE_UNREACHABLE\x10\x05\x32\xa7\x03\n\x07\x43luster\x12L\n\tGetStatus\x12\x1e.watchword.v1.GetStatusRequest\x1a\x1f.watchword.v1.GetStatusResponse\x12U\n\x0c\x41\x63quireLease\x12!.watchword.v1.AcquireLeaseRequest\x1a\".watchword.v1.AcquireLeaseResponse\x12O\n\nRenewLease\x12\x1f.watchword.v1.RenewLeaseRequest\x1a .watchword.v1.RenewLeaseResponse\x12U\n\x0cReleaseLease\x12!.watchword.v1.ReleaseLeaseRequest\x1a\".watchword.v1.ReleaseLeaseResponse\x12O\n\nListLeases\x12\x1f.watchword.v1.ListLeasesRequest\x1a .watchword.v1.ListLeasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'watchword.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODEROLE']._serialized_start=1054
-  _globals['_NODEROLE']._serialized_end=1214
-  _globals['_INCARNATION']._serialized_start=44
-  _globals['_INCARNATION']._serialized_end=86
-  _globals['_NODESTATUS']._serialized_start=89
-  _globals['_NODESTATUS']._serialized_end=775
-  _globals['_GETSTATUSREQUEST']._serialized_start=777
-  _globals['_GETSTATUSREQUEST']._serialized_end=795
-  _globals['_GETSTATUSRESPONSE']._serialized_start=798
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1051
-  _globals['_CLUSTER']._serialized_start=1216
-  _globals['_CLUSTER']._serialized_end=1303
+  _globals['_NODEROLE']._serialized_start=1118
+  _globals['_NODEROLE']._serialized_end=1278
+  _globals['_INCARNATION']._serialized_start=71
+  _globals['_INCARNATION']._serialized_end=113
+  _globals['_NODESTATUS']._serialized_start=116
+  _globals['_NODESTATUS']._serialized_end=802
+  _globals['_GETSTATUSREQUEST']._serialized_start=804
+  _globals['_GETSTATUSREQUEST']._serialized_end=822
+  _globals['_GETSTATUSRESPONSE']._serialized_start=825
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1115
+  _globals['_CLUSTER']._serialized_start=1281
+  _globals['_CLUSTER']._serialized_end=1704
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from watchword.v1 import leases_pb2 as _leases_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -238,6 +239,7 @@ class GetStatusResponse(_message.Message):
     LEADER_MEMBER_ID_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     quorum: _builtins.bool
     """Whether the answering node has or follows a leader with a majority behind it."""
@@ -256,6 +258,10 @@ class GetStatusResponse(_message.Message):
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]:
         """The others, as this one sees them, in the order of their names."""
 
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[_leases_pb2.Lease]:
+        """As the answering node has them, in the order of their names."""
+
     def __init__(
         self,
         *,
@@ -267,10 +273,11 @@ class GetStatusResponse(_message.Message):
         leader_member_id: _builtins.str = ...,
         node: Global___NodeStatus | None = ...,
         peers: _abc.Iterable[Global___NodeStatus] | None = ...,
+        leases: _abc.Iterable[_leases_pb2.Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "failure_tolerance", b"failure_tolerance", "incarnation", b"incarnation", "leader", b"leader", "leader_member_id", b"leader_member_id", "node", b"node", "peers", b"peers", "quorum", b"quorum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "failure_tolerance", b"failure_tolerance", "incarnation", b"incarnation", "leader", b"leader", "leader_member_id", b"leader_member_id", "leases", b"leases", "node", b"node", "peers", b"peers", "quorum", b"quorum"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from watchword.v1 import cluster_pb2 as watchword_dot_v1_dot_cluster__pb2
+from watchword.v1 import leases_pb2 as watchword_dot_v1_dot_leases__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -39,6 +40,26 @@ class ClusterStub:
                 request_serializer=watchword_dot_v1_dot_cluster__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_cluster__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.AcquireLease = channel.unary_unary(
+                '/watchword.v1.Cluster/AcquireLease',
+                request_serializer=watchword_dot_v1_dot_leases__pb2.AcquireLeaseRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_leases__pb2.AcquireLeaseResponse.FromString,
+                _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/watchword.v1.Cluster/RenewLease',
+                request_serializer=watchword_dot_v1_dot_leases__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_leases__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
+        self.ReleaseLease = channel.unary_unary(
+                '/watchword.v1.Cluster/ReleaseLease',
+                request_serializer=watchword_dot_v1_dot_leases__pb2.ReleaseLeaseRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_leases__pb2.ReleaseLeaseResponse.FromString,
+                _registered_method=True)
+        self.ListLeases = channel.unary_unary(
+                '/watchword.v1.Cluster/ListLeases',
+                request_serializer=watchword_dot_v1_dot_leases__pb2.ListLeasesRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_leases__pb2.ListLeasesResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -52,6 +73,34 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcquireLease(self, request, context):
+        """"Only one does it": takes the name for a time, and answers with an epoch that every change made under the lease
+        carries. FAILED_PRECONDITION (LEASE_HELD) while somebody has it, also whoever asks: go on by renewing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewLease(self, request, context):
+        """FAILED_PRECONDITION (LEASE_LOST) where the epoch is over, by time too: stop what is done under it, acquire anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseLease(self, request, context):
+        """Ends it at once; fine also where that epoch is over. An operator may end anybody's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLeases(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +108,26 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=watchword_dot_v1_dot_cluster__pb2.GetStatusRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_cluster__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'AcquireLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcquireLease,
+                    request_deserializer=watchword_dot_v1_dot_leases__pb2.AcquireLeaseRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_leases__pb2.AcquireLeaseResponse.SerializeToString,
+            ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=watchword_dot_v1_dot_leases__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_leases__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'ReleaseLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseLease,
+                    request_deserializer=watchword_dot_v1_dot_leases__pb2.ReleaseLeaseRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_leases__pb2.ReleaseLeaseResponse.SerializeToString,
+            ),
+            'ListLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeases,
+                    request_deserializer=watchword_dot_v1_dot_leases__pb2.ListLeasesRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_leases__pb2.ListLeasesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +157,114 @@ class Cluster:
             '/watchword.v1.Cluster/GetStatus',
             watchword_dot_v1_dot_cluster__pb2.GetStatusRequest.SerializeToString,
             watchword_dot_v1_dot_cluster__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcquireLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/AcquireLease',
+            watchword_dot_v1_dot_leases__pb2.AcquireLeaseRequest.SerializeToString,
+            watchword_dot_v1_dot_leases__pb2.AcquireLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/RenewLease',
+            watchword_dot_v1_dot_leases__pb2.RenewLeaseRequest.SerializeToString,
+            watchword_dot_v1_dot_leases__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/ReleaseLease',
+            watchword_dot_v1_dot_leases__pb2.ReleaseLeaseRequest.SerializeToString,
+            watchword_dot_v1_dot_leases__pb2.ReleaseLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/ListLeases',
+            watchword_dot_v1_dot_leases__pb2.ListLeasesRequest.SerializeToString,
+            watchword_dot_v1_dot_leases__pb2.ListLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ The cluster itself: its members, and how each of them is doing."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from watchword.v1 import cluster_pb2 as _cluster_pb2
+from watchword.v1 import leases_pb2 as _leases_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -35,6 +36,15 @@ class ClusterStub:
     """How this node sees itself and the others. Answered without the log, so also without a quorum: each node tells
     of itself first-hand, so whoever wants the whole asks every node and believes each about itself.
     """
+    AcquireLease: _grpc.UnaryUnaryMultiCallable[_leases_pb2.AcquireLeaseRequest, _leases_pb2.AcquireLeaseResponse]
+    """"Only one does it": takes the name for a time, and answers with an epoch that every change made under the lease
+    carries. FAILED_PRECONDITION (LEASE_HELD) while somebody has it, also whoever asks: go on by renewing.
+    """
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_leases_pb2.RenewLeaseRequest, _leases_pb2.RenewLeaseResponse]
+    """FAILED_PRECONDITION (LEASE_LOST) where the epoch is over, by time too: stop what is done under it, acquire anew."""
+    ReleaseLease: _grpc.UnaryUnaryMultiCallable[_leases_pb2.ReleaseLeaseRequest, _leases_pb2.ReleaseLeaseResponse]
+    """Ends it at once; fine also where that epoch is over. An operator may end anybody's."""
+    ListLeases: _grpc.UnaryUnaryMultiCallable[_leases_pb2.ListLeasesRequest, _leases_pb2.ListLeasesResponse]
 
 @_typing.type_check_only
 class ClusterAsyncStub(ClusterStub):
@@ -43,6 +53,15 @@ class ClusterAsyncStub(ClusterStub):
     """How this node sees itself and the others. Answered without the log, so also without a quorum: each node tells
     of itself first-hand, so whoever wants the whole asks every node and believes each about itself.
     """
+    AcquireLease: _aio.UnaryUnaryMultiCallable[_leases_pb2.AcquireLeaseRequest, _leases_pb2.AcquireLeaseResponse]  # type: ignore[assignment]
+    """"Only one does it": takes the name for a time, and answers with an epoch that every change made under the lease
+    carries. FAILED_PRECONDITION (LEASE_HELD) while somebody has it, also whoever asks: go on by renewing.
+    """
+    RenewLease: _aio.UnaryUnaryMultiCallable[_leases_pb2.RenewLeaseRequest, _leases_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """FAILED_PRECONDITION (LEASE_LOST) where the epoch is over, by time too: stop what is done under it, acquire anew."""
+    ReleaseLease: _aio.UnaryUnaryMultiCallable[_leases_pb2.ReleaseLeaseRequest, _leases_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
+    """Ends it at once; fine also where that epoch is over. An operator may end anybody's."""
+    ListLeases: _aio.UnaryUnaryMultiCallable[_leases_pb2.ListLeasesRequest, _leases_pb2.ListLeasesResponse]  # type: ignore[assignment]
 
 class ClusterServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -54,5 +73,38 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         """How this node sees itself and the others. Answered without the log, so also without a quorum: each node tells
         of itself first-hand, so whoever wants the whole asks every node and believes each about itself.
         """
+
+    @_abc_1.abstractmethod
+    def AcquireLease(
+        self,
+        request: _leases_pb2.AcquireLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_leases_pb2.AcquireLeaseResponse, _abc.Awaitable[_leases_pb2.AcquireLeaseResponse]]:
+        """"Only one does it": takes the name for a time, and answers with an epoch that every change made under the lease
+        carries. FAILED_PRECONDITION (LEASE_HELD) while somebody has it, also whoever asks: go on by renewing.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewLease(
+        self,
+        request: _leases_pb2.RenewLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_leases_pb2.RenewLeaseResponse, _abc.Awaitable[_leases_pb2.RenewLeaseResponse]]:
+        """FAILED_PRECONDITION (LEASE_LOST) where the epoch is over, by time too: stop what is done under it, acquire anew."""
+
+    @_abc_1.abstractmethod
+    def ReleaseLease(
+        self,
+        request: _leases_pb2.ReleaseLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_leases_pb2.ReleaseLeaseResponse, _abc.Awaitable[_leases_pb2.ReleaseLeaseResponse]]:
+        """Ends it at once; fine also where that epoch is over. An operator may end anybody's."""
+
+    @_abc_1.abstractmethod
+    def ListLeases(
+        self,
+        request: _leases_pb2.ListLeasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_leases_pb2.ListLeasesResponse, _abc.Awaitable[_leases_pb2.ListLeasesResponse]]: ...
 
 def add_ClusterServicer_to_server(servicer: ClusterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
