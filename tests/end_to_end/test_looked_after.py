@@ -6,7 +6,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.node.events.verification import files_of, verify
-from tests.end_to_end.running import Cluster, code, enrol, wait_for
+from tests.end_to_end.running import Cluster, Process, code, enrol, wait_for
+from watchword.client import Client
+from watchword.v1 import events_pb2
 
 Start = Callable[..., Cluster]
 pytestmark = pytest.mark.timeout(240)
@@ -145,11 +147,36 @@ async def test_every_node_writes_the_same_events_and_loses_none_to_a_kill(start:
     assert len(added) == len(users)
     assert {line["client"] for line in added} == {"client/developer"}
     assert len({line["pseudonym"] for line in added}) == len(users)
+    for number in (1, 2, 3):
+        async with cluster.client(endpoint=number) as client:
+            found = [event async for event in events_of(client, "user-7")]
+        assert {event.user_id for event in found} == {"user-7"}, "a node that may tell names tells them"
+        assert [event.kind for event in found] == ["user_added", "token_added"] + ["verify"] * 20
     assert cluster.stop() == 0
     for number in (1, 2, 3):
         directory = cluster.node(number) / "events"
         assert verify(files_of([directory])).intact
         nobody_is_named(directory, users)
+
+
+async def events_of(client: Client, user: str) -> AsyncIterator[events_pb2.AuditEvent]:
+    async for response in client.read_events(events_pb2.ReadEventsRequest(user_id=user)):
+        for event in response.events:
+            yield event
+
+
+async def test_who_follows_a_trail_hears_of_a_sign_in_and_of_the_nodes_end(start: Start) -> None:
+    cluster = start("--nodes", "1")
+    tail = Process("events", "tail", "--follow", "--profile", str(cluster.directory / "client.toml"))
+    cluster.further.append(tail)
+    async with cluster.client() as client:
+        await enrol(client, "alice")
+        assert (await client.verify("alice", code(0), application="vpn")).accepted
+    await asyncio.to_thread(tail.says, "verify ACCEPT ACCEPTED alice")
+    assert cluster.up.end() == 0
+    assert await asyncio.to_thread(tail.wait) == 3
+    assert "stopping" in tail.output
+    assert "user_added alice by client/developer" in tail.output
 
 
 def nobody_is_named(directory: Path, users: list[str]) -> None:
