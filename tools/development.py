@@ -19,7 +19,7 @@ from typing import Self
 from cluster.node.configuration import LoadedConfiguration, load_configuration
 from cluster.node.directory import DirectoryLock
 from cluster.node.errors import EXIT_STOPPED, ConfigurationError, DirectoryError, NodeError
-from cluster.node.node import listen
+from cluster.node.listening import listen
 from datastore.errors import DatastoreError
 from datastore.files import RealFiles
 from tools.development_files import DevelopmentDirectory, open_or_make

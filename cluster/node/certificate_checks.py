@@ -42,10 +42,10 @@ def check_own(chain_pem: bytes, key_pem: bytes, expected: CertificateIdentity, n
 
 def leads_to(chain_pem: bytes, roots_pem: bytes, now_ms: int) -> bool:
     """Whether a verifier that trusts these roots accepts the chain, as a client's and at that time."""
-    leaf, *between = x509.load_pem_x509_certificates(chain_pem)
-    store = Store(x509.load_pem_x509_certificates(roots_pem))
     try:
+        leaf, *between = x509.load_pem_x509_certificates(chain_pem)
+        store = Store(x509.load_pem_x509_certificates(roots_pem))
         PolicyBuilder().store(store).time(at(now_ms)).build_client_verifier().verify(leaf, between)
-    except VerificationError:
+    except (VerificationError, ValueError):
         return False
     return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from dataclasses import dataclass
 from random import SystemRandom
@@ -23,17 +22,21 @@ from structlog.typing import FilteringBoundLogger
 from cluster.node.authority import IssuingAuthority
 from cluster.node.certificates import days_left
 from cluster.node.clock import NodeClock, check_lone_start
-from cluster.node.configuration import Address, LoadedConfiguration
+from cluster.node.configuration import LoadedConfiguration
 from cluster.node.consensus import Consensus
 from cluster.node.directory import DirectoryLock
 from cluster.node.errors import EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
 from cluster.node.events.reader import TrailReader
 from cluster.node.events.trail import DIRECTORY
+from cluster.node.front_door import FrontDoor
 from cluster.node.identity import TlsFiles, check_tls_files, load_tls_files, peer_contexts
+from cluster.node.listening import listen
 from cluster.node.metrics.instruments import Measures
 from cluster.node.metrics.port import Sources, metrics_responder
 from cluster.node.observation import Observation, event_writer
+from cluster.node.offload import WorkerThread
 from cluster.node.opening import OpenedNode, open_node
+from cluster.node.own_certificate import Contexts, OwnCertificate
 from cluster.node.proposing import Proposing
 from cluster.node.snapshot_policy import SnapshotPolicy
 from cluster.node.syncing import SWITCH_INTERVAL_S
@@ -46,14 +49,9 @@ from cluster.services.events import EventsService
 from cluster.services.gate import Gate
 from cluster.services.hashing import HashPool
 from cluster.services.proposals import Proposals
-from cluster.services.server import (
-    TlsIdentity,
-    build_server,
-    new_health_servicer,
-    server_credentials,
-    set_serving,
-)
+from cluster.services.server import build_server, new_health_servicer, set_serving
 from cluster.services.sign_ins import SignIns
+from cluster.state import reads
 from cluster.state.client_reads import is_revoked
 from cluster.state.records import Role
 from datastore.errors import DatastoreError
@@ -65,7 +63,6 @@ POLICY_INTERVAL_S = 1.0
 TRANSFER_S = 2.0
 LAST_DATA_FILE_S = 30.0
 LAST_EVENTS_S = 1.0
-BACKLOG = 128
 CERTIFICATE_DAYS_LOW = 30
 
 
@@ -145,7 +142,6 @@ class Node:
         self._opened = prepared.opened
         self._clock = prepared.clock
         self._clock_trusted = True
-        self._tls = prepared.tls
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._stopped: asyncio.Future[int] = self._loop.create_future()
@@ -185,12 +181,34 @@ class Node:
             log=log,
             on_call=measures.called,
         )
+        self._certificate = self._own_certificate(prepared)
         self._metrics = metrics_responder(
-            Sources(self._consensus, self._views, self._gate, chain_pem=lambda: self._tls.chain_pem)
+            Sources(self._consensus, self._views, self._gate, chain_pem=lambda: self._certificate.tls.chain_pem)
         )
-        self._server: aio.Server | None = None
+        self._door = FrontDoor(
+            configuration.client, self._build_server, drain_s=float(configuration.options.limits.drain_s)
+        )
         self._health: health.aio.HealthServicer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _own_certificate(self, prepared: Prepared) -> OwnCertificate:
+        return OwnCertificate(
+            self._configuration,
+            prepared.tls,
+            cluster_id=self._opened.identity.cluster_id,
+            member_id=self._opened.member_id,
+            files=RealFiles(),
+            clock=self._clock,
+            issuing=lambda: reads.issuing_key(self._consensus.state),
+            use=self._use_certificate,
+            elsewhere=WorkerThread("certificates"),
+            log=self._log,
+        )
+
+    async def _use_certificate(self, tls: TlsFiles, contexts: Contexts) -> None:
+        """Whoever connects from now on sees it."""
+        await self._door.change(tls, distrusted=tls.root_pem != self._certificate.tls.root_pem)
+        self._consensus.links.renew(*contexts)
 
     # Start
 
@@ -204,27 +222,20 @@ class Node:
         if self._configuration.metrics is not None:
             await self._metrics.start(listen(self._configuration.metrics, "metrics_address"))
         self._health = await new_health_servicer()
-        self._server = self._build_server(self._health)
         try:
-            self._server.add_secure_port(
-                str(self._configuration.client),
-                server_credentials(
-                    TlsIdentity(key_pem=self._tls.key_pem, chain_pem=self._tls.chain_pem, root_pem=self._tls.root_pem)
-                ),
-            )
-        except RuntimeError as error:
+            await self._door.open(self._certificate.tls)
+        except AddressError:
             peers.close()
-            raise cannot_listen(
-                self._configuration.client, "client_address", "in use, or not this machine's"
-            ) from error
-        await self._server.start()
+            raise
         self._events.start()
         self._consensus.start(peers)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._watch_health()), loop.create_task(self._look_after())]
+        self._tasks = [
+            loop.create_task(work) for work in (self._watch_health(), self._look_after(), self._certificate.watch())
+        ]
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
-        days = days_left(self._tls.chain_pem, self._clock.wall_ms())
+        days = days_left(self._certificate.tls.chain_pem, self._clock.wall_ms())
         self._log.info(
             "started",
             member=self._opened.member_id,
@@ -237,7 +248,8 @@ class Node:
         if days < CERTIFICATE_DAYS_LOW:
             self._log.warning("certificate_ends_soon", days_left=days, file=str(self._configuration.certificate_file))
 
-    def _build_server(self, health_servicer: health.aio.HealthServicer) -> aio.Server:
+    def _build_server(self, shares_port: bool) -> aio.Server:
+        assert self._health is not None, "the health service is made at the start"
         return build_server(
             gate=self._gate,
             authentication=self._authentication,
@@ -249,8 +261,9 @@ class Node:
                 wall_ms=self._clock.wall_ms,
             ),
             cluster=ClusterService(self._views, self._proposals, self._clock.wall_ms),
-            health_servicer=health_servicer,
+            health_servicer=self._health,
             events=EventsService(self._trail, self._opened.state.pseudonyms.of),
+            shares_port=shares_port,
         )
 
     def _roles_of(self, identity: str) -> frozenset[Role]:
@@ -331,10 +344,9 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await self._set_serving(serving=False)
-        assert self._server is not None, "only a started node ends"
         self._authentication.streams.drain()
         self._trail.close()
-        await self._server.stop(grace=float(self._options.limits.drain_s))
+        await self._door.close(float(self._options.limits.drain_s))
         self._hashes.close()
         await self._consensus.hand_leadership_over(TRANSFER_S)
         await self._write_last_data_file()
@@ -363,29 +375,7 @@ class Node:
         await self._set_serving(serving=False)
         self._authentication.streams.drain()
         self._trail.close()
-        if self._server is not None:
-            await self._server.stop(grace=0.2)
+        await self._door.close(0.2)
         await self._metrics.close()
         # What can still be written is; the journal has the rest.
         await asyncio.to_thread(self._events.close, LAST_EVENTS_S)
-
-
-def listen(address: Address, option: str) -> socket.socket:
-    """A listening, non-blocking socket.
-
-    Raises:
-        AddressError: the address is in use, or not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        listening = socket.create_server(address, family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise cannot_listen(address, option, (error.strerror or "unknown host").lower()) from error
-    listening.setblocking(False)
-    return listening
-
-
-def cannot_listen(address: Address, option: str, why: str) -> AddressError:
-    return AddressError(
-        f"can't listen on {option} {address}: {why}; stop what uses it, or choose another in the configuration"
-    )

@@ -89,6 +89,10 @@ class Links:
         assert self._accepting is None, "listens already"
         self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
 
+    def renew(self, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+        """For connections from now on; those that are open stay."""
+        self._server_tls, self._client_tls = server_tls, client_tls
+
     def set_peers(self, peers: Mapping[str, PeerAddress]) -> None:
         """The other members, by member id. Connections of those no longer named end."""
         assert self.own.member_id not in peers, "a node is not its own peer"

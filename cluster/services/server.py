@@ -41,8 +41,9 @@ OPTIONS: Final = (
     ("grpc.max_metadata_size", limits.METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", limits.METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", limits.STREAMS_PER_CONNECTION_MAX),
-    # Two nodes on one port would share its calls; a port in use must be an error.
-    ("grpc.so_reuseport", 0),
+    # Connections are renewed now and then, in good order: so a client's certificate that has ended is noticed.
+    ("grpc.max_connection_age_ms", limits.CONNECTION_AGE_MS),
+    ("grpc.max_connection_age_grace_ms", limits.CONNECTION_AGE_GRACE_MS),
     # A client that vanished holds its streams, and their places, no longer than this.
     ("grpc.keepalive_time_ms", limits.KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", limits.KEEPALIVE_TIMEOUT_MS),
@@ -65,7 +66,7 @@ def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
     """Mutual TLS: a client without a certificate that leads to the root is refused in the handshake.
 
     Not dynamic_ssl_server_credentials: where several handshakes meet, gRPC's core uses what another thread has freed,
-    and the process dies (grpc/grpc#36693). Another certificate means another server.
+    and the process dies (grpc/grpc#36693). Another certificate means another server (cluster.node.front_door).
     """
     return grpc.ssl_server_credentials(
         [(identity.key_pem, identity.chain_pem)], root_certificates=identity.root_pem, require_client_auth=True
@@ -80,9 +81,14 @@ def build_server(
     cluster: cluster_pb2_grpc.ClusterServicer,
     events: events_pb2_grpc.EventsServicer,
     health_servicer: health.aio.HealthServicer,
+    shares_port: bool = False,
 ) -> aio.Server:
-    """A server without a port, not started. Add one with `server_credentials`, then start it, in the running loop."""
-    server = aio.server(interceptors=(gate,), options=OPTIONS)
+    """A server without a port, not started. Add one with `server_credentials`, then start it, in the running loop.
+
+    `shares_port`: the port may be that of another server, which allows it. Otherwise a port in use is an error: two
+    nodes on one port would share its calls.
+    """
+    server = aio.server(interceptors=(gate,), options=(*OPTIONS, ("grpc.so_reuseport", int(shares_port))))
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(authentication, server)
     administration_pb2_grpc.add_AdministrationServicer_to_server(administration, server)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)
