@@ -1,5 +1,6 @@
 """Recovery codes and bypasses: accepted once, not for everybody, and with the PIN where one is required."""
 
+import msgspec
 import pytest
 
 from cluster.state import one_time, reads
@@ -11,13 +12,14 @@ from cluster.state.commands import (
     IssueRecoveryCodes,
     UnlockUser,
 )
-from cluster.state.records import Role, Settings
+from cluster.state.records import Role, Roles, Settings
 from cluster.state.results import BYPASS, RECOVERY_CODE, Code, Reason, Result
-from cluster.state.store import BYPASSES, RECOVERY_CODES
+from cluster.state.store import BYPASSES, RECOVERY_CODES, ROLES
 from tests.state.fixtures import CLUSTER_ID, FRONTEND, OPERATOR, Driver, hotp, new_state, reloaded
 from tests.state.people import SALT, Desk
 
 PIN = "2468"
+encode = msgspec.msgpack.encode
 
 
 def identity(name: str) -> str:
@@ -175,6 +177,26 @@ def test_a_helpdesk_gives_none_to_itself_or_an_operator(user: str, allowed: bool
         assert (given.code, given.field) == (Code.PERMISSION_DENIED, "user_id")
         assert desk.driver.state.read(BYPASSES, user.encode()) is None
     assert isinstance(desk.bypass(user, client=BOSS), str), "an operator may"
+
+
+def test_an_operator_who_was_revoked_is_none_and_one_who_was_added_again_is() -> None:
+    for identity_of_boss, revoked_ms, allowed in (
+        (identity("boss/2"), 0, False),
+        (identity("boss"), 1, True),
+        (identity("boss/2"), 1, True),
+    ):
+        desk = Desk(Driver(new_state(Settings(), {HELPDESK: [Role.HELPDESK], OPERATOR: [Role.OPERATOR]})))
+        record = Roles((Role.OPERATOR,), revoked_ms=revoked_ms)
+        desk.driver.state._store.commit({(ROLES.name, identity_of_boss.encode()): encode(record)})
+        desk.driver.add_user("boss")
+        assert isinstance(desk.bypass("boss", client=HELPDESK), str) == allowed
+
+
+def test_a_helpdesk_that_was_added_again_gives_none_to_itself_either() -> None:
+    again = identity("helen/2")
+    desk = Desk(Driver(new_state(Settings(), {again: [Role.HELPDESK], OPERATOR: [Role.OPERATOR]})))
+    desk.driver.add_user("helen")
+    assert isinstance(desk.bypass("helen", client=again), Result)
 
 
 def test_who_is_both_is_an_operator() -> None:
