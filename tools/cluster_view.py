@@ -26,6 +26,7 @@ OPTIONAL = (
     "data_file_index",
     "clock_offset_ms",
     "serving",
+    "events_failing",
 )
 
 

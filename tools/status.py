@@ -57,6 +57,9 @@ async def status(session: Session) -> ExitCode:
         session.output.table(COLUMNS, [row(node) for node in view.nodes])
         if view.leases:
             session.output.table(LEASE_COLUMNS, [lease_row(lease) for lease in view.leases])
+    for node in view.nodes:
+        if node.get("events_failing"):
+            session.output.note(f"{node['id']} cannot write its audit trail: its log says why")
     for endpoint, answer in answers.items():
         if isinstance(answer, WatchwordError):
             session.output.note(str(answer))

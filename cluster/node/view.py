@@ -41,6 +41,7 @@ class ClusterViews:
             node=self._own(status, members[status.member_id]),
             peers=tuple(_peer(status, peer, members[peer.member_id]) for peer in status.peers),
             leases=list_leases(consensus.state, consensus.clock.wall_ms()),
+            wall_ms=consensus.clock.wall_ms(),
         )
 
     def _own(self, status: EngineStatus, member: Member) -> NodeView:
@@ -65,6 +66,7 @@ class ClusterViews:
             data_file_index=data_file.position.index,
             clock_offset_ms=status.clock_offset_ms,
             serving=self.serving,
+            events_failing=bool(self._consensus.observation.events.trouble),
             heard_ms_ago=0,
         )
 

@@ -43,6 +43,7 @@ def status_response(view: ClusterView) -> cluster_pb2.GetStatusResponse:
         node=node_status(view.node),
         peers=[node_status(peer) for peer in sorted(view.peers, key=lambda peer: peer.name)],
         leases=[lease_message(lease) for lease in view.leases],
+        wall_ms=view.wall_ms,
     )
 
 
@@ -68,5 +69,6 @@ def node_status(node: NodeView) -> cluster_pb2.NodeStatus:
         version=node.version,
         clock_offset_ms=node.clock_offset_ms,
         serving=node.serving,
+        events_failing=node.events_failing,
         heard_ms_ago=node.heard_ms_ago,
     )

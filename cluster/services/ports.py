@@ -101,6 +101,7 @@ class NodeView:
     data_file_index: int | None = None
     clock_offset_ms: int | None = None
     serving: bool | None = None
+    events_failing: bool | None = None
     heard_ms_ago: int | None = None
 
 
@@ -118,6 +119,7 @@ class ClusterView:
     node: NodeView  # itself
     peers: tuple[NodeView, ...]
     leases: tuple[LeaseView, ...] = ()
+    wall_ms: int = 0
 
 
 class StatusSource(Protocol):

@@ -97,6 +97,7 @@ class NodeStatus(_message.Message):
     CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     HEARD_MS_AGO_FIELD_NUMBER: _builtins.int
+    EVENTS_FAILING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The node's name."""
     member_id: _builtins.str
@@ -129,6 +130,8 @@ class NodeStatus(_message.Message):
     """Answers authentications: a quorum is there and the state has caught up."""
     heard_ms_ago: _builtins.int
     """Since the answering node last heard from this one; 0 for itself."""
+    events_failing: _builtins.bool
+    """The audit trail cannot be written: events wait in memory and in the journal."""
     def __init__(
         self,
         *,
@@ -152,10 +155,11 @@ class NodeStatus(_message.Message):
         clock_offset_ms: _builtins.int | None = ...,
         serving: _builtins.bool | None = ...,
         heard_ms_ago: _builtins.int | None = ...,
+        events_failing: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_applied_index", b"_applied_index", "_clock_offset_ms", b"_clock_offset_ms", "_commit_index", b"_commit_index", "_data_file_age_ms", b"_data_file_age_ms", "_data_file_index", b"_data_file_index", "_digest", b"_digest", "_digest_index", b"_digest_index", "_heard_ms_ago", b"_heard_ms_ago", "_lag", b"_lag", "_last_index", b"_last_index", "_serving", b"_serving", "_synced_index", b"_synced_index", "_term", b"_term", "applied_index", b"applied_index", "clock_offset_ms", b"clock_offset_ms", "commit_index", b"commit_index", "data_file_age_ms", b"data_file_age_ms", "data_file_index", b"data_file_index", "digest", b"digest", "digest_index", b"digest_index", "heard_ms_ago", b"heard_ms_ago", "lag", b"lag", "last_index", b"last_index", "serving", b"serving", "synced_index", b"synced_index", "term", b"term"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_applied_index", b"_applied_index", "_clock_offset_ms", b"_clock_offset_ms", "_commit_index", b"_commit_index", "_data_file_age_ms", b"_data_file_age_ms", "_data_file_index", b"_data_file_index", "_digest", b"_digest", "_digest_index", b"_digest_index", "_events_failing", b"_events_failing", "_heard_ms_ago", b"_heard_ms_ago", "_lag", b"_lag", "_last_index", b"_last_index", "_serving", b"_serving", "_synced_index", b"_synced_index", "_term", b"_term", "applied_index", b"applied_index", "clock_offset_ms", b"clock_offset_ms", "commit_index", b"commit_index", "data_file_age_ms", b"data_file_age_ms", "data_file_index", b"data_file_index", "digest", b"digest", "digest_index", b"digest_index", "events_failing", b"events_failing", "heard_ms_ago", b"heard_ms_ago", "lag", b"lag", "last_index", b"last_index", "serving", b"serving", "synced_index", b"synced_index", "term", b"term"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_applied_index", b"_applied_index", "_clock_offset_ms", b"_clock_offset_ms", "_commit_index", b"_commit_index", "_data_file_age_ms", b"_data_file_age_ms", "_data_file_index", b"_data_file_index", "_digest", b"_digest", "_digest_index", b"_digest_index", "_heard_ms_ago", b"_heard_ms_ago", "_lag", b"_lag", "_last_index", b"_last_index", "_serving", b"_serving", "_synced_index", b"_synced_index", "_term", b"_term", "address", b"address", "applied_index", b"applied_index", "clock_offset_ms", b"clock_offset_ms", "commit_index", b"commit_index", "data_file_age_ms", b"data_file_age_ms", "data_file_index", b"data_file_index", "digest", b"digest", "digest_index", b"digest_index", "heard_ms_ago", b"heard_ms_ago", "id", b"id", "lag", b"lag", "last_index", b"last_index", "member_id", b"member_id", "peer_address", b"peer_address", "role", b"role", "serving", b"serving", "synced_index", b"synced_index", "term", b"term", "version", b"version", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_applied_index", b"_applied_index", "_clock_offset_ms", b"_clock_offset_ms", "_commit_index", b"_commit_index", "_data_file_age_ms", b"_data_file_age_ms", "_data_file_index", b"_data_file_index", "_digest", b"_digest", "_digest_index", b"_digest_index", "_events_failing", b"_events_failing", "_heard_ms_ago", b"_heard_ms_ago", "_lag", b"_lag", "_last_index", b"_last_index", "_serving", b"_serving", "_synced_index", b"_synced_index", "_term", b"_term", "address", b"address", "applied_index", b"applied_index", "clock_offset_ms", b"clock_offset_ms", "commit_index", b"commit_index", "data_file_age_ms", b"data_file_age_ms", "data_file_index", b"data_file_index", "digest", b"digest", "digest_index", b"digest_index", "events_failing", b"events_failing", "heard_ms_ago", b"heard_ms_ago", "id", b"id", "lag", b"lag", "last_index", b"last_index", "member_id", b"member_id", "peer_address", b"peer_address", "role", b"role", "serving", b"serving", "synced_index", b"synced_index", "term", b"term", "version", b"version", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__applied_index: _TypeAlias = _typing.Literal["applied_index"]  # noqa: Y015
     _WhichOneofArgType__applied_index: _TypeAlias = _typing.Literal["_applied_index", b"_applied_index"]  # noqa: Y015
@@ -171,6 +175,8 @@ class NodeStatus(_message.Message):
     _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
     _WhichOneofReturnType__digest_index: _TypeAlias = _typing.Literal["digest_index"]  # noqa: Y015
     _WhichOneofArgType__digest_index: _TypeAlias = _typing.Literal["_digest_index", b"_digest_index"]  # noqa: Y015
+    _WhichOneofReturnType__events_failing: _TypeAlias = _typing.Literal["events_failing"]  # noqa: Y015
+    _WhichOneofArgType__events_failing: _TypeAlias = _typing.Literal["_events_failing", b"_events_failing"]  # noqa: Y015
     _WhichOneofReturnType__heard_ms_ago: _TypeAlias = _typing.Literal["heard_ms_ago"]  # noqa: Y015
     _WhichOneofArgType__heard_ms_ago: _TypeAlias = _typing.Literal["_heard_ms_ago", b"_heard_ms_ago"]  # noqa: Y015
     _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
@@ -197,6 +203,8 @@ class NodeStatus(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__digest_index) -> _WhichOneofReturnType__digest_index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_failing) -> _WhichOneofReturnType__events_failing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_ms_ago) -> _WhichOneofReturnType__heard_ms_ago | None: ...
     @_typing.overload
@@ -240,6 +248,7 @@ class GetStatusResponse(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
+    WALL_MS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     quorum: _builtins.bool
     """Whether the answering node has or follows a leader with a majority behind it."""
@@ -248,6 +257,8 @@ class GetStatusResponse(_message.Message):
     leader: _builtins.str
     """The leader's name, empty where none is known."""
     leader_member_id: _builtins.str
+    wall_ms: _builtins.int
+    """The answering node's wall clock, milliseconds since 1970, UTC."""
     @_builtins.property
     def incarnation(self) -> Global___Incarnation: ...
     @_builtins.property
@@ -274,10 +285,11 @@ class GetStatusResponse(_message.Message):
         node: Global___NodeStatus | None = ...,
         peers: _abc.Iterable[Global___NodeStatus] | None = ...,
         leases: _abc.Iterable[_leases_pb2.Lease] | None = ...,
+        wall_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "failure_tolerance", b"failure_tolerance", "incarnation", b"incarnation", "leader", b"leader", "leader_member_id", b"leader_member_id", "leases", b"leases", "node", b"node", "peers", b"peers", "quorum", b"quorum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "failure_tolerance", b"failure_tolerance", "incarnation", b"incarnation", "leader", b"leader", "leader_member_id", b"leader_member_id", "leases", b"leases", "node", b"node", "peers", b"peers", "quorum", b"quorum", "wall_ms", b"wall_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
