@@ -20,17 +20,18 @@ from cluster.state import (
     clients,
     codec,
     digest,
-    leases,
     joining,
+    leases,
     membership,
     one_time,
     pins,
     settings,
 )
 from cluster.state.codec import Envelope
-from cluster.state.commands import PERMISSIONS, PROPOSED_BY, VERSION, Command, Kind, WithPin
+from cluster.state.commands import PERMISSIONS, PROPOSED_BY, VERSION, Command, WithPin
 from cluster.state.context import Context
 from cluster.state.errors import DamagedState, NewerCommand, NewerState
+from cluster.state.kinds import Kind
 from cluster.state.pseudonyms import Pseudonyms
 from cluster.state.records import (
     REQUEST_ID_CHARACTERS_MAX,

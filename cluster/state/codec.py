@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from cluster.state.commands import COMMANDS, VERSION, Command, Kind
+from cluster.state.commands import COMMANDS, VERSION, Command
+from cluster.state.kinds import Kind
 from cluster.state.records import Record
 
 COST_VERIFY: Final = 1

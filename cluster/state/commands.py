@@ -3,50 +3,14 @@
 Whatever is random in a command is drawn by the servicer and travels beside it as `generated` (see codec.pack).
 """
 
-from enum import IntEnum
 from typing import ClassVar, Final
 
+from cluster.state.kinds import Kind
 from cluster.state.records import PinHash, Record, Role, TokenType
 from factors.otp import SECRET_BYTES, Algorithm
 
 VERSION: Final = 2  # the latest command version that this program knows
 TOKEN_ID_RANDOM_BYTES: Final = 10
-
-
-class Kind(IntEnum):
-    """Numbers are never used anew."""
-
-    BARRIER = 0
-    VERIFY = 1
-    ADD_USER = 10
-    ENABLE_USER = 11
-    DISABLE_USER = 12
-    DELETE_USER = 13
-    UNLOCK_USER = 14
-    ADD_TOKEN = 20
-    CONFIRM_TOKEN = 21
-    RESYNC_TOKEN = 22
-    ENABLE_TOKEN = 23
-    DISABLE_TOKEN = 24
-    DELETE_TOKEN = 25
-    VERIFY_PIN = 30
-    CHANGE_PIN = 31
-    SET_PIN = 32
-    ISSUE_RECOVERY_CODES = 40
-    ISSUE_BYPASS = 41
-    SET_SETTINGS = 50
-    ADD_CLIENT = 60
-    REVOKE_CLIENT = 61
-    RENEW_CLIENT = 62
-    ADD_MEMBER = 70
-    REMOVE_MEMBER = 71
-    ACQUIRE_LEASE = 80
-    RENEW_LEASE = 81
-    RELEASE_LEASE = 82
-    INVITE = 72
-    JOIN = 73
-    SETTLE_MEMBER = 74
-    TRANSFER_LEADERSHIP = 75
 
 
 class Command(Record, frozen=True):
@@ -294,6 +258,8 @@ class ReleaseLease(Command, frozen=True):
     SINCE = 2
     name: str
     epoch: int
+
+
 class Invite(Command, frozen=True):
     """An invitation that ends so long after it is applied. `generated`: its id, then the digest of its secret."""
 

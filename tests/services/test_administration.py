@@ -13,7 +13,8 @@ from cluster.services import limits
 from cluster.services.paging import decode_page_token, encode_page_token
 from cluster.services.ports import Cause, Unavailable
 from cluster.services.roles import ALLOWED
-from cluster.state.commands import PERMISSIONS, Kind
+from cluster.state.commands import PERMISSIONS
+from cluster.state.kinds import Kind
 from cluster.state.records import Role, TokenStatus, TokenType
 from factors.otp import Algorithm, Otp, code_at, step_at
 from factors.secret import parse_base32

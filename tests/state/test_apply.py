@@ -21,10 +21,10 @@ from cluster.state.commands import (
     AddUser,
     Barrier,
     DeleteUser,
-    Kind,
     ResyncToken,
     Verify,
 )
+from cluster.state.kinds import Kind
 from cluster.state.reads import get_user
 from cluster.state.records import Role, Settings, User
 from cluster.state.results import Code, Result
