@@ -48,8 +48,8 @@ def test_it_stands_where_it_is_said_to_stand(records: list[Record]) -> None:
 
 
 def test_an_unknown_table_is_a_newer_state(records: list[Record]) -> None:
-    with pytest.raises(NewerState, match=r"'leases'.*upgrade this node"):
-        State.load(AT, [*records, ("leases", b"k", b"v")])
+    with pytest.raises(NewerState, match=r"'challenges'.*upgrade this node"):
+        State.load(AT, [*records, ("challenges", b"k", b"v")])
 
 
 @pytest.mark.parametrize("place", range(9))
