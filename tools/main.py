@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from tools import clients, codes, events, settings, status, tokens, users, verify
+from tools import clients, codes, diagnose, events, settings, status, tokens, users, verify
 from tools.output import ExitCode, Output
 from tools.session import Session, command, group
 from watchword.version import __version__
@@ -54,6 +54,7 @@ def application() -> typer.Typer:
     verify.register(app)
     settings.register(app)
     events.register(app)
+    diagnose.register(app)
     command(app, "version")(version)
     return app
 

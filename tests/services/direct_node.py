@@ -144,6 +144,7 @@ class DirectNode:
                 for name, id_ in (("node-3", "d3"), ("node-2", "d2"))
             ),
             leases=list_leases(self.state, self.now_ms),
+            wall_ms=self.now_ms,
         )
 
     def proposals_and_sign_ins(self) -> tuple[Proposals, SignIns]:

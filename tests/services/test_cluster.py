@@ -3,7 +3,7 @@
 from cluster.services.cluster import ROLES, status_response
 from cluster.services.ports import Cause as NoAnswer
 from cluster.services.ports import NodeRole, Unavailable
-from tests.services.direct_node import MEMBER_ID, DirectNode
+from tests.services.direct_node import MEMBER_ID, START_MS, DirectNode
 from tests.services.door import Door
 from watchword.v1 import cluster_pb2, cluster_pb2_grpc
 
@@ -16,6 +16,7 @@ async def test_the_nodes_own_view_and_its_peers(door: Door) -> None:
     assert status.node.member_id == status.leader_member_id == MEMBER_ID
     assert status.node.role == cluster_pb2.NODE_ROLE_LEADER
     assert [peer.id for peer in status.peers] == ["node-2", "node-3"]
+    assert status.wall_ms == START_MS
 
 
 async def test_it_needs_no_quorum(door: Door, node: DirectNode) -> None:
