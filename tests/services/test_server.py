@@ -71,6 +71,27 @@ async def test_many_handshakes_at_once(authority: Authority, node: DirectNode) -
         await server.stop(None)
 
 
+async def test_a_connection_is_ended_when_it_is_old(
+    authority: Authority, node: DirectNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that who is connected shows a certificate again, now and then."""
+    ages = {"grpc.max_connection_age_ms": 100, "grpc.max_connection_age_grace_ms": 100}
+    assert ages.keys() <= dict(server_module.OPTIONS).keys()
+    monkeypatch.setattr(server_module, "OPTIONS", tuple({**dict(server_module.OPTIONS), **ages}.items()))
+    server, _ = await node_server(node)
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))
+    await server.start()
+    credentials = authority.channel_credentials(authority.leaf(client_uri("x")))
+    async with aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        await watched.read()
+        with pytest.raises(aio.AioRpcError):
+            async with asyncio.timeout(30):
+                await watched.read()
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+    await server.stop(None)
+
+
 async def test_health_is_what_the_node_says(authority: Authority, node: DirectNode) -> None:
     server, health_servicer = await node_server(node)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))
