@@ -38,6 +38,7 @@ from cluster.node.offload import WorkerThread
 from cluster.node.opening import OpenedNode, open_node
 from cluster.node.own_certificate import Contexts, OwnCertificate
 from cluster.node.proposing import Proposing
+from cluster.node.service_manager import ServiceManager
 from cluster.node.snapshot_policy import SnapshotPolicy
 from cluster.node.syncing import SWITCH_INTERVAL_S
 from cluster.node.view import ClusterViews
@@ -114,12 +115,17 @@ async def _run(prepared: Prepared, log: FilteringBoundLogger) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     await node.start()
+    manager = ServiceManager.of(os.environ, os.getpid())
+    manager.tell("READY=1")
+    feeding = loop.create_task(manager.feed())
     code = await node.until_stopped()
+    manager.tell("STOPPING=1")
     if code == EXIT_STOPPED:
         await node.end()
         prepared.lock.release()
     else:
         await node.abandon()
+    feeding.cancel()
     return code
 
 
