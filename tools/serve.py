@@ -11,6 +11,7 @@ from cluster.node.configuration import load_configuration
 from cluster.node.errors import (
     EXIT_CONFIGURATION,
     EXIT_DATA_REFUSED,
+    EXIT_REMOVED,
     EXIT_STOPPED,
     EXIT_STORAGE_FAILED,
     EXIT_UNEXPECTED,
@@ -20,6 +21,11 @@ from cluster.node.logs import make_logger, open_log, take_standard_logs
 from cluster.node.node import prepare, run
 from datastore.errors import DatastoreError, InsecurePermissions, StorageFailed, UnusableKey
 from tools.output import Output
+
+REASONS = {
+    EXIT_STORAGE_FAILED: "storage failed",
+    EXIT_REMOVED: "it was removed from the cluster; to take part again it joins anew, in an empty directory",
+}
 
 
 def exit_code_of(error: NodeError | DatastoreError) -> int:
@@ -52,7 +58,7 @@ def serve_command(config: Path, *, output: Output, accept_clock: bool = False) -
         return code
     if code == EXIT_STOPPED:
         return code
-    reason = "storage failed" if code == EXIT_STORAGE_FAILED else "a defect stopped it"
+    reason = REASONS.get(code, "a defect stopped it")
     where = configuration.log_file or "the lines above"
     output.say_error(
         {"error": "STOPPED", "message": reason, "advice": f"see {where}", "exit_code": code},

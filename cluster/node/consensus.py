@@ -21,8 +21,9 @@ from random import SystemRandom
 from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
-from cluster.node.configuration import NodeConfiguration, parse_address
+from cluster.node.configuration import NodeConfiguration
 from cluster.node.identity import node_of_certificate
+from cluster.node.members import Members
 from cluster.node.observation import Observation
 from cluster.node.offload import WorkerThread
 from cluster.node.opening import OpenedNode
@@ -31,9 +32,9 @@ from cluster.node.replica import Replica
 from cluster.node.snapshots import DataFiles
 from cluster.node.syncing import JournalSyncing
 from cluster.raft.engine import Applied, Engine, Group, RaftSettings
-from cluster.raft.errors import FrameRefused
+from cluster.raft.errors import FrameRefused, RemovedFromCluster
 from cluster.raft.introduction import Introduction
-from cluster.raft.links import Links, LinkSettings, PeerAddress
+from cluster.raft.links import Links, LinkSettings
 from cluster.state import codec, reads
 from cluster.state.apply import NewerCommand, State
 from cluster.state.results import Result
@@ -62,7 +63,7 @@ class Consensus:
         log: FilteringBoundLogger,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._options = options
+        self.options = options
         self._on_failure = on_failure
         self._log = log
         self.observation = observation
@@ -106,9 +107,19 @@ class Consensus:
         )
         self.links = self._make_links(tls, random)
         self.engine = self._make_engine(random)
+        self.members = Members(
+            self.opened.member_id,
+            self.engine,
+            self.links,
+            self.proposer,
+            state=lambda: self.state,
+            clock=clock,
+            log=log,
+        )
+        self.engine.on_configuration_changed = self._configuration_changed
 
     def _make_links(self, tls: tuple[ssl.SSLContext, ssl.SSLContext], random: SystemRandom) -> Links:
-        identity, limits = self.opened.identity, self._options.limits
+        identity, limits = self.opened.identity, self.options.limits
         return Links(
             own=Introduction(
                 identity.cluster_id, identity.incarnation_counter, identity.incarnation_id, self.opened.member_id
@@ -121,13 +132,15 @@ class Consensus:
             disconnected=lambda member_id: self._guarded(partial(self.engine.disconnected, member_id)),
             random=random,
             log=self._log,
+            was_removed=lambda member_id: reads.was_removed(self.state, member_id),
+            told_of_removal=lambda _peer: self.fail(RemovedFromCluster()),
             settings=LinkSettings(
                 unauthenticated_max=limits.unauthenticated_peers, send_bytes_max=limits.peer_send_bytes
             ),
         )
 
     def _make_engine(self, random: SystemRandom) -> Engine:
-        at, raft = self.opened.state.position, self._options.raft
+        at, raft = self.opened.state.position, self.options.raft
         voters, learners = reads.configuration(self.opened.state)
         engine = Engine(
             member_id=self.opened.member_id,
@@ -147,6 +160,7 @@ class Consensus:
                 election_timeout_max=raft.election_timeout_max_ms / 1000,
             ),
             log_event=self._raft_event,
+            unlisted=True,  # a node that joins is filled before the log says that it is a member
         )
         engine.on_leader_changed = self._leader_changed
         engine.on_group_refused = self.proposer.refused
@@ -162,14 +176,6 @@ class Consensus:
         """Accept and dial peers, and let time pass."""
         self._compact()
         self.links.listen(listening)
-        own = self.opened.member_id
-        self.links.set_peers(
-            {
-                member_id: PeerAddress(*parse_address(member.peer_address))
-                for member_id, member in self.opened.members.items()
-                if member_id != own
-            }
-        )
         self._tick()
 
     def fail(self, error: Exception) -> None:
@@ -222,8 +228,9 @@ class Consensus:
             self.turn_soon()
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._options.raft.tick_ms / 1000, self._tick)
+        self._timer = self._loop.call_later(self.options.raft.tick_ms / 1000, self._tick)
         self._guarded(self.proposer.tick)
+        self._guarded(self.members.tick)
         self._turn()
 
     def _guarded(self, call: Callable[[], None]) -> None:
@@ -262,10 +269,14 @@ class Consensus:
         self._turn()
 
     def _leader_changed(self, leader: str | None) -> None:
-        member = self.opened.members.get(leader) if leader else None
+        member = reads.members(self.state).get(leader) if leader else None
         self._log.info("leader_changed", leader=member.name if member else None, term=self.journal.current_term)
         self.observation.leader_changed(leader)
         self.proposer.leader_changed(leader)
+
+    def _configuration_changed(self) -> None:
+        # Not in the engine's own stack: connections that end are told to the engine.
+        self._loop.call_soon(self._guarded, self.members.follow)
 
     def _raft_event(self, event: str, **fields: object) -> None:
         self.observation.raft_event(event)
@@ -278,6 +289,7 @@ class Consensus:
 
     def _take_state(self, state: State) -> None:
         self.observation.events.installed(self.state.position.index + 1, state.position.index)
+        self.observation.events.pseudonym = state.pseudonyms.of
         self.observation.measures.snapshots_installed += 1
         self.replica.replace(state)
         self._loop.call_soon(self._guarded, self.proposer.snapshot_installed)
@@ -306,7 +318,7 @@ class Consensus:
 
     def _compact(self) -> None:
         """Forget from memory what the data file holds, but for a tail for those who lag."""
-        excess = self.journal.tail_bytes - self._options.snapshots.tail_bytes
+        excess = self.journal.tail_bytes - self.options.snapshots.tail_bytes
         index = self.journal.base_index
         while excess > 0 and index < self.data_files.current.position.index:
             index += 1

@@ -7,6 +7,7 @@
 | 4 | anything unexpected: a defect |
 | 5 | the data or its key was refused: wrong KEK, damage, a foreign or newer file; nothing was changed |
 | 6 | storage failed while running (full disk, failed sync): the node stopped rather than go on unsure |
+| 7 | the node was removed from the cluster: starting it again is of no use |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ EXIT_CONFIGURATION = 2
 EXIT_UNEXPECTED = 4
 EXIT_DATA_REFUSED = 5
 EXIT_STORAGE_FAILED = 6
+EXIT_REMOVED = 7
 
 
 class NodeError(Exception):

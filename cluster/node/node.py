@@ -25,7 +25,7 @@ from cluster.node.clock import NodeClock, check_lone_start
 from cluster.node.configuration import LoadedConfiguration
 from cluster.node.consensus import Consensus
 from cluster.node.directory import DirectoryLock
-from cluster.node.errors import EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
+from cluster.node.errors import EXIT_REMOVED, EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
 from cluster.node.events.reader import TrailReader
 from cluster.node.events.trail import DIRECTORY
 from cluster.node.front_door import FrontDoor
@@ -42,7 +42,7 @@ from cluster.node.service_manager import ServiceManager
 from cluster.node.snapshot_policy import SnapshotPolicy
 from cluster.node.syncing import SWITCH_INTERVAL_S
 from cluster.node.view import ClusterViews
-from cluster.raft.errors import RaftError
+from cluster.raft.errors import RaftError, RemovedFromCluster
 from cluster.services.administration import AdministrationService
 from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
@@ -328,7 +328,8 @@ class Node:
         reason = str(error) if isinstance(error, DatastoreError | RaftError) else type(error).__name__
         self._log.error("stopped_on_failure", reason=reason, exc_info=error)
         if not self._stopped.done():
-            self._stopped.set_result(EXIT_STORAGE_FAILED if storage else EXIT_UNEXPECTED)
+            removed = isinstance(error, RemovedFromCluster)
+            self._stopped.set_result(EXIT_STORAGE_FAILED if storage else EXIT_REMOVED if removed else EXIT_UNEXPECTED)
 
     def _events_failed(self, error: Exception) -> None:
         """In the thread that writes them: a defect, which stops the node as any other does."""

@@ -51,10 +51,6 @@ class OpenedNode:
         return self.journal.member_id
 
     @property
-    def member(self) -> Member:
-        return self.members[self.member_id]
-
-    @property
     def members(self) -> dict[str, Member]:
         return reads.members(self.state)
 
@@ -84,19 +80,10 @@ def open_node(
     try:
         opened = _finish_installation(files, opened)
         check_reconciled(opened.data_file.position, journal, generations.path)
-        _check_listed(opened)
     except BaseException:
         journal.close()
         raise
     return opened
-
-
-def _check_listed(opened: OpenedNode) -> None:
-    if opened.member_id not in opened.members:
-        raise DataRefusedError(
-            f"{opened.directory}: its journal is of member {opened.member_id}, which the data file does not list;"
-            " put back this node's own files, or let it join as a new member"
-        )
 
 
 def load_state(reader: DataFileReader, path: str) -> State:

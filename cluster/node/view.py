@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cluster.node.consensus import Consensus
 from cluster.raft.status import EngineStatus, PeerStatus
 from cluster.services.ports import ClusterView, NodeRole, NodeView
+from cluster.state import reads
 from cluster.state.lease_reads import list_leases
 from cluster.state.records import Member
 from watchword.version import __version__
@@ -27,7 +30,8 @@ class ClusterViews:
 
     def cluster_view(self) -> ClusterView:
         consensus = self._consensus
-        status, members = consensus.engine.status(), consensus.opened.members
+        status, members = consensus.engine.status(), reads.members(consensus.state)
+        voters = consensus.engine.configuration.voters
         identity = consensus.opened.identity
         leader = members.get(status.leader) if status.leader else None
         return ClusterView(
@@ -35,24 +39,34 @@ class ClusterViews:
             incarnation_counter=identity.incarnation_counter,
             incarnation_id=identity.incarnation_id,
             quorum=status.quorum,
-            failure_tolerance=failure_tolerance(status, members),
+            failure_tolerance=failure_tolerance(status, voters),
             leader_name=leader.name if leader else None,
             leader_member_id=status.leader if leader else None,
-            node=self._own(status, members[status.member_id]),
-            peers=tuple(_peer(status, peer, members[peer.member_id]) for peer in status.peers),
+            node=self._own(status, members.get(status.member_id, self._unlisted), status.member_id in voters),
+            peers=tuple(
+                _peer(status, peer, member, peer.member_id in voters)
+                for peer in status.peers
+                if (member := members.get(peer.member_id)) is not None
+            ),
             leases=list_leases(consensus.state, consensus.clock.wall_ms()),
             wall_ms=consensus.clock.wall_ms(),
         )
 
-    def _own(self, status: EngineStatus, member: Member) -> NodeView:
+    @property
+    def _unlisted(self) -> Member:
+        """What this node is called as long as its state does not list it."""
+        options = self._consensus.options
+        return Member(options.name, options.peer_address, options.client_address, voter=False)
+
+    def _own(self, status: EngineStatus, member: Member, votes: bool) -> NodeView:
         data_file = self._consensus.data_files.current
         return NodeView(
             name=member.name,
             member_id=status.member_id,
             address=member.client_address,
             peer_address=member.peer_address,
-            role=NodeRole(status.role) if member.voter else NodeRole.NON_VOTER,
-            voter=member.voter,
+            role=NodeRole(status.role),
+            voter=votes,
             version=__version__,
             term=status.term,
             commit_index=status.commit_index,
@@ -71,19 +85,18 @@ class ClusterViews:
         )
 
 
-def failure_tolerance(status: EngineStatus, members: dict[str, Member]) -> int:
+def failure_tolerance(status: EngineStatus, voters: Sequence[str]) -> int:
     """How many more voters may fail: those that are up, less a majority of all; 0 without a quorum."""
     if not status.quorum:
         return 0
-    voters = [member_id for member_id, member in members.items() if member.voter]
     up = {status.member_id} | {peer.member_id for peer in status.peers if peer.connected}
     return max(0, len(up.intersection(voters)) - (len(voters) // 2 + 1))
 
 
-def _peer(status: EngineStatus, peer: PeerStatus, member: Member) -> NodeView:
+def _peer(status: EngineStatus, peer: PeerStatus, member: Member, votes: bool) -> NodeView:
     if not peer.connected:
         role = NodeRole.UNREACHABLE
-    elif not member.voter:
+    elif not votes:
         role = NodeRole.NON_VOTER
     else:
         role = NodeRole.LEADER if peer.member_id == status.leader else NodeRole.FOLLOWER
@@ -94,7 +107,7 @@ def _peer(status: EngineStatus, peer: PeerStatus, member: Member) -> NodeView:
         address=member.client_address,
         peer_address=member.peer_address,
         role=role,
-        voter=member.voter,
+        voter=votes,
         lag=lag,
         clock_offset_ms=peer.clock_offset_ms,
     )

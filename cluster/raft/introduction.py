@@ -20,6 +20,10 @@ class RefusedError(Exception):
     """The other side is not a peer of ours; the message names what is wrong, in words for both sides' logs."""
 
 
+class RemovedError(RefusedError):
+    """A member was removed, for good: no id is ever given again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Introduction:
     """Whom a node says it is; ids as in its certificate and its data file."""
@@ -37,8 +41,9 @@ def encode_introduction(own: Introduction) -> bytes:
     return packed
 
 
-def encode_refusal(reason: str) -> bytes:
-    packed: bytes = msgpack.packb([0, reason[:REASON_LENGTH_MAX]])
+def encode_refusal(reason: str, *, removed: bool = False) -> bytes:
+    """`removed`: whoever is refused was a member and is none any more, which this side has seen committed."""
+    packed: bytes = msgpack.packb([0, reason[:REASON_LENGTH_MAX], *([True] if removed else [])])
     return packed
 
 
@@ -47,11 +52,13 @@ def decode_introduction(frame: bytes) -> Introduction:
 
     Raises:
         RefusedError: it refused us, or it isn't an introduction.
+        RemovedError: it says that this member was removed; whether it may say so is for the caller to check.
     """
     fields = _fields(frame)
-    if len(fields) == 2 and fields[0] == 0 and isinstance(fields[1], str):
-        raise RefusedError(f"the peer refused this node: {fields[1][:REASON_LENGTH_MAX]!r}")
     match fields:
+        case [int(zero), str(reason), *more] if zero == 0:
+            refusal = f"the peer refused this node: {reason[:REASON_LENGTH_MAX]!r}"
+            raise RemovedError(refusal) if more and more[0] is True else RefusedError(refusal)
         case [int(version), *_] if version != PROTOCOL_VERSION:
             raise RefusedError(
                 f"the peer speaks protocol {version}, this node {PROTOCOL_VERSION}; run one version on both"

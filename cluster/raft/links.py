@@ -59,13 +59,20 @@ class Links:
         random: Random,
         log: FilteringBoundLogger,
         settings: LinkSettings = LinkSettings(),
+        was_removed: Callable[[str], bool] = lambda _: False,
+        told_of_removal: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`identify` gives (cluster id, member id) of a node's certificate (DER), None for any other certificate."""
+        """`identify` gives (cluster id, member id) of a node's certificate (DER), None for any other certificate.
+
+        `was_removed(member)`: it was a member once. `told_of_removal(peer)`: a peer says that this node is that.
+        """
         self.own = own
         self.identify = identify
         self.receive = receive
         self.settings = settings
         self.log = log
+        self.was_removed = was_removed
+        self.told_of_removal = told_of_removal
         self._server_tls = server_tls
         self._client_tls = client_tls
         self._connected = connected

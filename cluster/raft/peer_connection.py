@@ -17,6 +17,7 @@ from cluster.raft.introduction import (
     INTRODUCTION_BYTES_MAX,
     Introduction,
     RefusedError,
+    RemovedError,
     check_introduction,
     decode_introduction,
     encode_introduction,
@@ -42,6 +43,8 @@ class Owner(Protocol):
     def identify(self, certificate: bytes, /) -> tuple[str, str] | None: ...
     def receive(self, member_id: str, frame: bytes, /) -> None: ...
     def knows(self, member_id: str) -> bool: ...
+    def was_removed(self, member_id: str, /) -> bool: ...
+    def told_of_removal(self, by: str) -> None: ...
     def opened(self, connection: PeerConnection, member_id: str) -> None: ...
     def ended(self, connection: PeerConnection, member_id: str | None) -> None: ...
     def say(self, event: str, about: str, **fields: object) -> None: ...
@@ -81,7 +84,7 @@ class PeerConnection(asyncio.Protocol):
                 else:
                     self._frame_received(frame)
         except (RefusedError, FramingError) as error:
-            self._refuse(str(error))
+            self._refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the interface's
         self.end()
@@ -110,12 +113,15 @@ class PeerConnection(asyncio.Protocol):
 
     def _check(self, frame: bytes) -> Introduction:
         other = decode_introduction(frame)
+        check_introduction(self._owner.own, other, self._certified())
+        return other
+
+    def _certified(self) -> tuple[str, str] | None:
+        """Cluster and member by the certificate of the other side."""
         assert self._transport is not None, "frames come after the connection"
         tls: ssl.SSLObject = self._transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert(binary_form=True)
-        certified = self._owner.identify(certificate) if certificate else None
-        check_introduction(self._owner.own, other, certified)
-        return other
+        return self._owner.identify(certificate) if certificate else None
 
     def _introduction_received(self, frame: bytes) -> None:
         raise NotImplementedError
@@ -123,8 +129,8 @@ class PeerConnection(asyncio.Protocol):
     def _frame_received(self, frame: bytes) -> None:
         raise NotImplementedError
 
-    def _refuse(self, reason: str) -> None:
-        self.refusal = reason
+    def _refuse(self, error: Exception) -> None:
+        self.refusal = str(error)
         self.end()
 
 
@@ -172,6 +178,13 @@ class Dialled(PeerConnection):
             )
         self._open(other.member_id)
 
+    def _refuse(self, error: Exception) -> None:
+        believed = (self._owner.own.cluster_id, self._expected)
+        removed = isinstance(error, RemovedError) and self._certified() == believed
+        super()._refuse(error)
+        if removed:
+            self._owner.told_of_removal(self._expected)
+
     def _frame_received(self, frame: bytes) -> None:
         raise RefusedError(f"the peer sent {len(frame)} bytes on the connection that is ours to send on")
 
@@ -185,6 +198,8 @@ class Accepted(PeerConnection):
 
     def _introduction_received(self, frame: bytes) -> None:
         other = self._check(frame)
+        if self._owner.was_removed(other.member_id):
+            raise RemovedError(f"member {other.member_id} was removed from this cluster")
         if not self._owner.knows(other.member_id):
             raise RefusedError(f"member {other.member_id} is not a member of this cluster; it must join first")
         assert self._transport is not None, "frames come after the connection"
@@ -195,12 +210,13 @@ class Accepted(PeerConnection):
         assert self.member_id is not None, "frames come after the introduction"
         self._owner.receive(self.member_id, frame)
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, error: Exception) -> None:
         """Say so in our log, and to the peer, so that its operator reads it where they look first."""
+        reason = str(error)
         self._owner.say("peer_refused", self.member_id or self._host, reason=reason)
         self.refusal = reason
         if self._transport is None or self.member_id is not None:
             self.end()
             return
-        self._transport.write(encode_frame(encode_refusal(reason)))
+        self._transport.write(encode_frame(encode_refusal(reason, removed=isinstance(error, RemovedError))))
         asyncio.get_running_loop().call_later(REFUSAL_LINGERS_S, self.end)

@@ -97,10 +97,13 @@ def transfer_leadership(transaction: Transaction, command: TransferLeadership, c
 
 
 def configure(transaction: Transaction, voters: Sequence[str], learners: Sequence[str], now_ms: int) -> None:
-    """A configuration of the log is applied: the records say who votes, and those who left are gone."""
+    """A configuration of the log is applied: the records say who votes, and those who left are gone.
+
+    Also one whose removal was given up when it was in the log already.
+    """
     configured = {*voters, *learners}
     for member_id, member in _members(transaction).items():
-        if member_id not in configured and member.leaving:
+        if member_id not in configured and (member.leaving or member.voter):
             _forget(transaction, member_id, member, now_ms)
         elif member.voter != (member_id in voters):
             transaction.write(MEMBERS, member_id.encode(), replace(member, voter=member_id in voters))

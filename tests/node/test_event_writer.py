@@ -249,7 +249,7 @@ def test_a_defect_in_the_thread_is_told(tmp_path: Path) -> None:
     told = threading.Event()
     events = writer(RealFiles(), str(tmp_path / "events"))
     events._on_defect = lambda _: told.set()
-    events._pseudonym = lambda _: 1 // 0
+    events.pseudonym = lambda _: 1 // 0
     events.start()
     apply(events, 2)
     assert told.wait(20)

@@ -14,6 +14,7 @@ from cluster.raft.framing import FrameDecoder, FramingError, encode_frame
 from cluster.raft.introduction import (
     Introduction,
     RefusedError,
+    RemovedError,
     check_introduction,
     decode_introduction,
     encode_introduction,
@@ -54,6 +55,15 @@ def test_an_introduction_is_read_as_it_was_written() -> None:
 def test_a_refusal_is_read_as_one() -> None:
     with pytest.raises(RefusedError, match="the peer refused this node: 'because'"):
         decode_introduction(encode_refusal("because"))
+
+
+def test_a_refusal_of_a_removed_member_says_so() -> None:
+    with pytest.raises(RemovedError, match="because"):
+        decode_introduction(encode_refusal("because", removed=True))
+    for more in (False, 1, "yes", None):
+        with pytest.raises(RefusedError) as refused:
+            decode_introduction(msgpack.packb([0, "because", more]))
+        assert not isinstance(refused.value, RemovedError)
 
 
 def test_another_protocol_version_is_named() -> None:

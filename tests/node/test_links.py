@@ -44,6 +44,8 @@ class Endpoint:
         self.incarnation = (1, "e" * 32)
         self.credential = cluster.node(member_id)
         self.settings = settings
+        self.removed: set[str] = set()
+        self.told: list[str] = []
         self.socket = listening_socket()
         self.address = PeerAddress("127.0.0.1", self.socket.getsockname()[1])
         self.changed = asyncio.Event()
@@ -61,6 +63,8 @@ class Endpoint:
             random=Random(1),
             log=make_logger(self.log, "info"),
             settings=self.settings,
+            was_removed=self.removed.__contains__,
+            told_of_removal=self.told.append,
         )
         self.links.listen(self.socket)
 
@@ -342,3 +346,35 @@ async def test_a_removed_peer_is_disconnected(start: Callable[..., None]) -> Non
     two.links.send(one.member_id, b"still here?")
     await until(lambda: ("disconnected", one.member_id) in two.states)
     assert one.received == []
+
+
+async def test_a_removed_member_that_comes_back_is_told(start: Callable[..., None]) -> None:
+    one, two = pair()
+    one.removed.add(two.member_id)
+    start(one)
+    start(two)
+    two.links.set_peers({one.member_id: one.address})
+    await until(lambda: two.told == [one.member_id])
+    assert any("was removed" in line["reason"] for line in one.logged("peer_refused"))
+    assert two.states == []
+
+
+async def test_who_merely_does_not_know_a_member_tells_it_nothing(start: Callable[..., None]) -> None:
+    """It may lag behind the entry that makes this one a member."""
+    one, two = pair()
+    start(one)
+    start(two)
+    two.links.set_peers({one.member_id: one.address})
+    await until(lambda: any("not a member" in line["reason"] for line in two.logged("peer_refused")))
+    assert two.told == []
+
+
+async def test_only_the_peer_itself_is_believed_about_a_removal(start: Callable[..., None]) -> None:
+    one, two = pair()
+    one.removed.add(two.member_id)
+    one.credential = CLUSTER.node(MEMBERS[2])
+    start(one)
+    start(two)
+    two.links.set_peers({one.member_id: one.address})
+    await until(lambda: any("was removed" in line["reason"] for line in two.logged("peer_refused")))
+    assert two.told == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.node.membership import HandOn, MembershipDriver, next_step
+from cluster.node.membership import GIVE_UP_S, HAND_ON_AGAIN_S, HandOn, MembershipDriver, next_step
 from cluster.raft.errors import ChangeRefused
 from cluster.raft.membership import Configuration, objection
 from cluster.state.records import Member
@@ -50,11 +50,11 @@ def test_every_step_is_permitted_and_the_steps_end_where_they_should(voters: set
 
 
 class _Engine:
-    configuration = ABC
     member_id = "a"
     transferring = False
 
     def __init__(self) -> None:
+        self.configuration = ABC
         self.asked: list[object] = []
         self.refuses = False
 
@@ -67,16 +67,71 @@ class _Engine:
         self.asked.append(new)
 
     def transfer_leadership(self, member_id: str | None = None) -> None:
-        self.asked.append("transfer")
+        self.asked.append(("transfer", member_id))
+
+
+class _Driven:
+    """A driver with its time in the test's hand."""
+
+    def __init__(self, members: dict[str, Member]) -> None:
+        self.engine = _Engine()
+        self.members = members
+        self.now = 100.0
+        self.settled: list[tuple[str, bool]] = []
+        self.driver = MembershipDriver(
+            self.engine, lambda: self.members, lambda: self.now, lambda *settled: self.settled.append(settled)
+        )
+
+    def step(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.driver.step()
 
 
 def test_the_driver_asks_the_engine_and_keeps_the_reason_of_a_refusal() -> None:
-    engine = _Engine()
-    driver = MembershipDriver(engine, lambda: _members("abc", leaving="c"))
-    driver.step()
-    assert engine.asked == [Configuration(("a", "b"))]
-    engine.refuses = True
-    driver.step()
-    assert driver.refused == "another change is under way"
-    MembershipDriver(engine, lambda: _members("abc", leaving="a")).step()
-    assert engine.asked[-1] == "transfer"
+    driven = _Driven(_members("abc", leaving="c"))
+    driven.step()
+    assert driven.engine.asked == [Configuration(("a", "b"))]
+    driven.engine.refuses = True
+    driven.step()
+    assert driven.driver.refused == "another change is under way"
+
+
+def test_a_removal_that_can_not_be_made_is_given_up() -> None:
+    driven = _Driven(_members("abc", leaving="c"))
+    driven.engine.refuses = True
+    driven.step()
+    driven.step(GIVE_UP_S - 0.1)
+    assert driven.settled == []
+    driven.step(0.2)
+    assert driven.settled == [("c", False)]
+    driven.members = _members("abc")
+    driven.step()
+    driven.members = _members("abc", leaving="c")
+    driven.step(GIVE_UP_S)
+    assert driven.settled == [("c", False)], "the next one has its time"
+
+
+def test_a_removal_of_one_that_no_configuration_has_is_over() -> None:
+    driven = _Driven(_members("abcd", leaving="d", learners="d"))
+    driven.step()
+    driven.step(GIVE_UP_S)
+    assert driven.settled == [("d", True)]
+    assert driven.engine.asked == []
+
+
+def test_another_leader_begins_to_count_anew() -> None:
+    driven = _Driven(_members("abc", leaving="c"))
+    driven.engine.refuses = True
+    driven.step()
+    driven.driver.pause()
+    driven.step(GIVE_UP_S)
+    assert driven.settled == []
+
+
+def test_leadership_is_not_handed_on_all_the_time() -> None:
+    driven = _Driven(_members("abc", leaving="a"))
+    driven.step()
+    driven.step(0.1)
+    assert driven.engine.asked == [("transfer", None)]
+    driven.step(HAND_ON_AGAIN_S)
+    assert driven.engine.asked == 2 * [("transfer", None)]

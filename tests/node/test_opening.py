@@ -69,7 +69,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 def test_each_node_of_a_new_cluster_opens_as_itself(tmp_path: Path) -> None:
     nodes = [opened(path) for path in make_cluster(tmp_path)]
     assert len({node.member_id for node in nodes}) == 3
-    assert [node.member.name for node in nodes] == ["node-0", "node-1", "node-2"]
+    assert [node.members[node.member_id].name for node in nodes] == ["node-0", "node-1", "node-2"]
     assert len({node.state.running_digest for node in nodes}) == 1
     assert all(node.journal.last_index == node.data_file.position.index == 1 for node in nodes)
     assert nodes[0].identity == nodes[1].identity
@@ -228,7 +228,7 @@ def test_another_members_journal_is_noticed_by_its_own_member_id(tmp_path: Path)
     shutil.rmtree(journal_directory(one))
     shutil.copytree(journal_directory(two), journal_directory(one))
     node = opened(one)
-    assert node.member.name == "node-1"
+    assert node.members[node.member_id].name == "node-1"
     close(node)
 
 

@@ -197,10 +197,10 @@ class Letter(NamedTuple):
 
 
 class Actor:
-    """One real member with its disk."""
+    """One real member with its disk; `joins`: it is in no configuration yet."""
 
-    def __init__(self, stage: Stage, name: str, base: tuple[int, int]) -> None:
-        self.stage, self.name = stage, name
+    def __init__(self, stage: Stage, name: str, base: tuple[int, int], *, joins: bool = False) -> None:
+        self.stage, self.name, self.joins = stage, name, joins
         self.random = random.Random(f"{stage.seed}/{name}")
         self.files = MemoryFiles(random.Random(f"{stage.seed}/{name}/disk"))
         self.files.make_directory("/node")
@@ -232,6 +232,7 @@ class Actor:
             snapshots=self.shelf,
             settings=self.stage.settings,
             log_event=lambda event, **fields: self.events.append((event, fields)),
+            unlisted=self.joins,
         )
         engine.on_group_refused = self.refused.append
         engine.on_leader_changed = self.leaders.append

@@ -78,6 +78,14 @@ class Stage:
     def __getitem__(self, name: str) -> Actor:
         return self.actors[name]
 
+    def join(self, name: str) -> Actor:
+        """A real machine that knows who is a member, is none, and has nothing of the log."""
+        actor = self.actors[name] = Actor(self, name, (0, 0), joins=True)
+        actor.connect()
+        for other in self.names:
+            self[other].engine.connected(member(name))
+        return actor
+
     # -- what the test says for members that are not real ------------------------------------------------------------
     def say(self, sender: str, to: str, body: Body, term: int, *, session: bytes = b"script", **envelope: Any) -> None:
         frame = Frame(

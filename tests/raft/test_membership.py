@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.raft.engine import Configuration
 from cluster.raft.entries import configuration_in, pack_configuration, stamp_of, unpack
-from cluster.raft.errors import ChangeRefused, FrameRefused
+from cluster.raft.errors import ChangeRefused, FrameRefused, RemovedFromCluster
 from cluster.raft.membership import Membership, objection
 from tests.raft.stage import Stage, member
 
@@ -119,3 +119,56 @@ def test_a_follower_may_not_change_members() -> None:
     engine = stage[follower].engine
     with pytest.raises(ChangeRefused, match="does not lead"):
         engine.change_configuration(engine.configuration.without(member(leader)))
+
+
+def test_a_machine_with_nothing_is_filled_and_then_votes() -> None:
+    stage, leader = _led("abc")
+    engine = stage[leader].engine
+    stage[leader].shelf.take(1)
+    stage.propose(leader, *(b"%d" % number for number in range(20)))
+    joined = stage.join("d")
+    stage.run(1.0)
+    assert joined.engine.status().role == "non-voter"
+    assert joined.engine.status().term == 0, "nobody speaks to it before it is in the log"
+    engine.change_configuration(engine.configuration.with_learner(member("d")))
+    stage.run(1.0)
+    assert joined.machine.payloads[-1] == stage[leader].machine.payloads[-1]
+    assert ("snapshot_installed", {"index": 2, "term": 1}) in joined.events
+    engine.change_configuration(engine.configuration.with_voter(member("d")))
+    stage.run(1.0)
+    assert joined.engine.status().role == "follower"
+    assert joined.engine.configuration == Configuration(tuple(member(name) for name in "abcd"))
+
+
+def test_a_machine_that_joins_is_not_removed_by_changes_from_before_its_time() -> None:
+    stage, leader = _led("abc")
+    engine = stage[leader].engine
+    stage[leader].shelf.take(1)
+    removed = next(name for name in "abc" if name != leader)
+    engine.change_configuration(engine.configuration.without(member(removed)))
+    stage.isolate(removed)
+    stage.run(1.0)
+    joined = stage.join("d")
+    engine.change_configuration(engine.configuration.with_learner(member("d")))
+    stage.run(1.0)
+    assert joined.engine.configuration == engine.configuration
+    assert joined.machine.applied.index == stage[leader].machine.applied.index
+
+
+def test_a_member_that_applies_its_own_removal_stops_by_name() -> None:
+    stage, leader = _led("abc")
+    stage[leader].shelf.take(1)
+    joined = stage.join("d")
+    engine = stage[leader].engine
+    engine.change_configuration(engine.configuration.with_learner(member("d")))
+    stage.run(1.0)
+    stage.isolate("d")
+    engine.change_configuration(engine.configuration.without(member("d")))
+    stage.run(1.0)
+    lines = stage[leader].journal.entries(joined.journal.last_index + 1, 1 << 20)
+    for line in lines:
+        joined.journal.append(line)
+    joined.core._SyncObj__raftCommitIndex = lines[-1].index
+    joined.sync()
+    with pytest.raises(RemovedFromCluster):
+        joined.engine.tick()

@@ -86,7 +86,7 @@ class EventWriter:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_trail = open_trail
-        self._pseudonym = pseudonym
+        self.pseudonym = pseudonym
         self._prefix = prefix
         self._log = log
         self._on_defect = on_defect
@@ -246,7 +246,7 @@ class EventWriter:
         for item in batch:
             match item:
                 case _Entry(index, stamp_ms, events):
-                    made = lines_of(index, stamp_ms, events, self._pseudonym, self._prefix)
+                    made = lines_of(index, stamp_ms, events, self.pseudonym, self._prefix)
                     lines += [line for line in made if Place(line.index, line.number) > trail.place]
                 case _Position(index):
                     flush()
