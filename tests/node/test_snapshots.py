@@ -70,6 +70,7 @@ class Stage:
     taken: list[State] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    may_publish: bool = True
 
     def __post_init__(self) -> None:
         self.data_files = DataFiles(
@@ -84,6 +85,7 @@ class Stage:
             on_failure=self.failures.append,
             log=make_logger(io.StringIO(), "info"),
             pause=lambda _: None,
+            may_publish=lambda _: self.may_publish,
         )
 
     def advance(self, count: int) -> None:
@@ -121,6 +123,20 @@ def test_a_new_data_file_is_read_back_published_and_known(stages: list[Stage]) -
     again = opened(stage.directory)
     assert (again.data_file.position.index, again.state.running_digest) == (5, stage.node.state.running_digest)
     close(again)
+
+
+def test_a_data_file_that_may_not_be_published_leaves_everything_as_it_was(stages: list[Stage]) -> None:
+    stage = stages[0]
+    stage.advance(4)
+    stage.may_publish = False
+    assert stage.write()
+    assert (stage.names(), stage.published, stage.failures) == ({"mfa.data"}, [], [])
+    assert stage.data_files.current.position.index == 1
+    stage.may_publish = True
+    assert stage.write()
+    assert stage.data_files.current.position.index == 5
+    assert stage.data_files.written_count == 1
+    stage.close()
 
 
 def test_one_at_a_time_and_never_an_older_one(stages: list[Stage]) -> None:
