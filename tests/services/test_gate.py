@@ -110,7 +110,7 @@ def test_a_helpdesk_sees_no_secrets_and_an_auditor_changes_nothing() -> None:
 
 
 def test_every_rpc_that_changes_something_has_a_request_id() -> None:
-    reads = {"GetUser", "ListUsers", "ListTokens", "GetSettings", "ListClients", "GetStatus", "Read"}
+    reads = {"GetUser", "ListUsers", "ListTokens", "GetSettings", "ListClients", "ListLeases", "GetStatus", "Read"}
     without = {method for method, request in every_rpc() if "request_id" not in request.DESCRIPTOR.fields_by_name}
     assert {method.rpartition("/")[2] for method in without} == {*reads, "VerifyStream"}, "which has one a request"
 
