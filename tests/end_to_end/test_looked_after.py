@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ NOTES = {"begin", "position", "gap"}
 
 def get(cluster: Cluster, number: int, path: str) -> tuple[int, str]:
     """A page of a node's metrics port: status and text."""
-    url = f"http://127.0.0.1:{cluster.port + 12 + number - 1}{path}"
+    base = int(cluster.profile.endpoints[0].rpartition(":")[2])
+    url = f"http://127.0.0.1:{base + 12 + number - 1}{path}"
     try:
         with urllib.request.urlopen(url, timeout=20) as answer:
             return answer.status, answer.read().decode()
@@ -108,6 +112,10 @@ async def test_a_node_without_a_quorum_lives_and_is_not_ready(start: Start) -> N
     assert json.loads(get(cluster, 3, "/readyz")[1])["reason"] == "no quorum"
     assert get(cluster, 3, "/healthz")[0] == 200
     wait_for(lambda: scrape(cluster, 3)["watchword_quorum", ()] == 0, "the metrics to say so")
+    with socket.create_server(("127.0.0.1", cluster.port + 12)):
+        refused = cluster.restart(1)
+        assert await asyncio.to_thread(refused.wait) == 2
+    assert "metrics_address" in refused.output
 
 
 async def test_every_node_writes_the_same_events_and_loses_none_to_a_kill(start: Start) -> None:
@@ -177,6 +185,47 @@ async def test_who_follows_a_trail_hears_of_a_sign_in_and_of_the_nodes_end(start
     assert await asyncio.to_thread(tail.wait) == 3
     assert "stopping" in tail.output
     assert "user_added alice by client/developer" in tail.output
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    """A disk of 64 KiB at `directory`, for the events of one node."""
+    options = "size=64k,mode=0700"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("machine: no disk can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def enlarge(directory: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=16m", directory], check=True)
+
+
+async def test_a_full_disk_under_the_trail_is_loud_and_loses_nothing(start: Start) -> None:
+    cluster = start()
+    assert cluster.stop() == 0
+    directory = cluster.node(1) / "events"
+    with small_disk(directory):
+        cluster = start()
+        async with cluster.client(timeout_s=20.0) as client:
+            await enrol(client, "alice")
+            for counter in range(250):
+                assert (await client.verify("alice", code(counter))).accepted
+            wait_for(lambda: "not written" in get(cluster, 1, "/healthz")[1], "node-1 to say that its disk is full")
+            assert get(cluster, 1, "/healthz")[0] == get(cluster, 1, "/readyz")[0] == 200, "it goes on all the same"
+            assert scrape(cluster, 1)["watchword_events_failing", ()] == 1
+            assert (await cluster.statuses())[1].node.events_failing
+            assert "events_not_written" in cluster.log(1)
+            await asyncio.to_thread(enlarge, directory)
+            wait_for(lambda: "not written" not in get(cluster, 1, "/healthz")[1], "node-1 to go on")
+        for number in (1, 2):
+            wait_for(lambda number=number: len(sign_ins(cluster, number)) == 250, f"node-{number} to have all events")
+        assert sign_ins(cluster, 1) == sign_ins(cluster, 2)
+        assert verify(files_of([directory])).intact
+        assert cluster.stop() == 0
 
 
 def nobody_is_named(directory: Path, users: list[str]) -> None:
