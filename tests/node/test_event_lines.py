@@ -43,6 +43,16 @@ def test_a_name_is_nowhere_in_a_line() -> None:
     assert b"alice" not in data
 
 
+def test_a_name_in_what_somebody_wrote_freely_is_withheld() -> None:
+    bypass = ChangeEvent("bypass_issued", f"{PREFIX}client/desk", "r", "alice", subject="ALICE lost her phone")
+    (line,) = lines_of(9, NOW_MS, [bypass], PSEUDONYMS.of, PREFIX)
+    assert line.subject == "[withheld]"
+    (line,) = lines_of(9, NOW_MS, [sign_in(application="mail of alice")], PSEUDONYMS.of, PREFIX)
+    assert line.application == "[withheld]"
+    (line,) = lines_of(9, NOW_MS, [sign_in("al", application="mail")], PSEUDONYMS.of, PREFIX)
+    assert line.application == "mail"
+
+
 def test_a_change_names_its_subject_and_who_made_it() -> None:
     change = ChangeEvent("setting_changed", f"{PREFIX}client/operator", "r", subject="lockout_failures")
     (line,) = lines_of(9, NOW_MS, [change], PSEUDONYMS.of, PREFIX)

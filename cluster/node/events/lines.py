@@ -20,6 +20,8 @@ FORMAT: Final = 1
 CHAIN_BYTES: Final = 32
 CHAIN_START: Final = bytes(CHAIN_BYTES)
 LINE_BYTES_MAX: Final = 64 * 1024
+WITHHELD: Final = "[withheld]"
+NAME_CHARACTERS_MIN: Final = 3  # shorter ones are in many words
 
 _OPENING: Final = b',"chain":"'
 _CLOSING: Final = b'"}'
@@ -194,11 +196,17 @@ def _line(
         decision="" if decision is Decision.NONE else decision.name,
         reason="" if event.reason is Reason.NONE else event.reason.name,
         pseudonym=pseudonym(event.user_id) if event.user_id else "",
-        subject=getattr(event, "subject", ""),
+        subject=_without_name(getattr(event, "subject", ""), event.user_id),
         token_id=event.token_id,
         client=event.client.removeprefix(prefix),
-        application=event.application,
+        application=_without_name(event.application, event.user_id),
         request_id=event.request_id,
         number=number,
         of=of,
     )
+
+
+def _without_name(text: str, user_id: str) -> str:
+    """What somebody wrote freely, or WITHHELD where the user's name is in it: this file is readable on disk."""
+    named = len(user_id) >= NAME_CHARACTERS_MIN and user_id in text.casefold()
+    return WITHHELD if named else text
