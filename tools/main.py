@@ -43,7 +43,7 @@ NODES_MAX = 6  # three ports each, in a block of 20
 
 def application() -> typer.Typer:
     """All commands, in the order in which --help lists them."""
-    app = group("watchword", HELP)
+    app = group("watchword", HELP, outermost=True)
     command(app, "up")(up)
     command(app, "serve")(serve)
     status.register(app)
@@ -93,7 +93,14 @@ def serve(
         typer.Option("--accept-clock", help="Start although this machine's clock contradicts the data: it is right."),
     ] = False,
 ) -> int:
-    """Run one node, in the foreground, until SIGTERM."""
+    """Run one node, in the foreground, until SIGTERM.
+
+    SIGTERM drains: the node says that it does not serve, finishes what is under way, hands leadership over, and writes
+    its state. Exits 0 then; 2 where the configuration, a certificate, a port or the clock is wrong; 4 for anything
+    unexpected; 5 where the data or its key was refused; 6 where storage failed. `watchword diagnose` looks before.
+
+    For example: watchword serve --config /var/lib/watchword/watchword.toml
+    """
     from tools.serve import serve_command
 
     return serve_command(config, output=session.output, accept_clock=accept_clock)

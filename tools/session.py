@@ -77,9 +77,9 @@ def common_callback(context: typer.Context, profile: Path | None, as_json: bool,
     context.obj = before.then(profile, as_json, verbose)
 
 
-def group(name: str, help: str) -> typer.Typer:  # noqa: A002  # typer's word
-    """A group of commands, which takes the shared options before their names too."""
-    app = typer.Typer(name=name, help=paragraphs(help), add_completion=False)
+def group(name: str, help: str, *, outermost: bool = False) -> typer.Typer:  # noqa: A002  # typer's word
+    """A group of commands, which takes the shared options before their names too; the outermost one, completion."""
+    app = typer.Typer(name=name, help=paragraphs(help), add_completion=outermost)
 
     @app.callback()
     def callback(
