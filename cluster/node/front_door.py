@@ -85,7 +85,8 @@ class FrontDoor:
         servers = [*self._retiring.values(), *([self._server] if self._server else [])]
         for task in self._retiring:
             task.cancel()
-        await asyncio.gather(*(server.stop(grace=grace_s) for server in servers))
+        # Without grace it is None: at 0.0 gRPC waits for what it has cancelled, and raises that cancellation.
+        await asyncio.gather(*(server.stop(grace=grace_s or None) for server in servers))
 
     def _bind(self, server: aio.Server, tls: TlsFiles) -> Listeners:
         credentials = server_credentials(

@@ -206,7 +206,7 @@ def another_cluster() -> Credential:
     [
         (another_cluster, "stands for watchword://eeee"),
         (lambda: CLUSTER.node("b" * 32, NOW_MS), "stands for watchword://"),
-        (lambda: TestCluster.make(CLUSTER_ID).node(MEMBER_ID), "does not lead to"),
+        (lambda: TestCluster.make(CLUSTER_ID, NOW_MS).node(MEMBER_ID, NOW_MS), "does not lead to"),
         (lambda: CLUSTER.node(MEMBER_ID, NOW_MS - 398 * DAY_MS), "expired"),
         (lambda: CLUSTER.node(MEMBER_ID, NOW_MS + DAY_MS), "not valid before"),
         (lambda: Credential(b"nothing", b"nothing"), "not a certificate and key"),
