@@ -35,6 +35,7 @@ from cluster.node.metrics.instruments import Measures
 from cluster.node.metrics.port import Sources, metrics_responder
 from cluster.node.observation import Observation, event_writer
 from cluster.node.offload import WorkerThread
+from cluster.node.open_files import connections_max, raise_limit
 from cluster.node.opening import OpenedNode, open_node
 from cluster.node.own_certificate import Contexts, OwnCertificate
 from cluster.node.proposing import Proposing
@@ -270,6 +271,7 @@ class Node:
             health_servicer=self._health,
             events=EventsService(self._trail, self._opened.state.pseudonyms.of),
             shares_port=shares_port,
+            connections_max=connections_max(raise_limit()),
         )
 
     def _roles_of(self, identity: str) -> frozenset[Role]:

@@ -90,7 +90,9 @@ EVENTS_PER_MESSAGE_MAX: Final = 500
 EVENT_KINDS_MAX: Final = 64
 EVENT_TEXT_BYTES_MAX: Final = 512
 
-# Connections.
+# Connections. Strangers can open them: each holds a descriptor, and what is left of those the journal needs.
+CONNECTIONS_MAX: Final = 8_192
+HANDSHAKE_TIMEOUT_MS: Final = 10_000
 PING_INTERVAL_MS_MIN: Final = 5_000
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000

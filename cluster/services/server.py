@@ -41,6 +41,8 @@ OPTIONS: Final = (
     ("grpc.max_metadata_size", limits.METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", limits.METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", limits.STREAMS_PER_CONNECTION_MAX),
+    # Who connects and does not say hello is not waited for, as gRPC would, for two minutes.
+    ("grpc.server_handshake_timeout_ms", limits.HANDSHAKE_TIMEOUT_MS),
     # Connections are renewed now and then, in good order: so a client's certificate that has ended is noticed.
     ("grpc.max_connection_age_ms", limits.CONNECTION_AGE_MS),
     ("grpc.max_connection_age_grace_ms", limits.CONNECTION_AGE_GRACE_MS),
@@ -82,13 +84,19 @@ def build_server(
     events: events_pb2_grpc.EventsServicer,
     health_servicer: health.aio.HealthServicer,
     shares_port: bool = False,
+    connections_max: int = limits.CONNECTIONS_MAX,
 ) -> aio.Server:
     """A server without a port, not started. Add one with `server_credentials`, then start it, in the running loop.
 
     `shares_port`: the port may be that of another server, which allows it. Otherwise a port in use is an error: two
-    nodes on one port would share its calls.
+    nodes on one port would share its calls.  `connections_max`: what comes beyond it, also before TLS, is closed.
     """
-    server = aio.server(interceptors=(gate,), options=(*OPTIONS, ("grpc.so_reuseport", int(shares_port))))
+    options = (
+        *OPTIONS,
+        ("grpc.so_reuseport", int(shares_port)),
+        ("grpc.max_allowed_incoming_connections", connections_max),
+    )
+    server = aio.server(interceptors=(gate,), options=options)
     authentication_pb2_grpc.add_AuthenticationServicer_to_server(authentication, server)
     administration_pb2_grpc.add_AdministrationServicer_to_server(administration, server)
     cluster_pb2_grpc.add_ClusterServicer_to_server(cluster, server)

@@ -7,6 +7,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cluster.services import limits
 from cluster.services import server as server_module
 from cluster.services.gate import Gate
 from cluster.services.server import HEALTH_NAMES, build_server, new_health_servicer, server_credentials
@@ -15,7 +16,7 @@ from tests.services.direct_node import DirectNode
 from tests.services.door import Door
 
 
-async def node_server(node: DirectNode) -> tuple[aio.Server, object]:
+async def node_server(node: DirectNode, connections_max: int = limits.CONNECTIONS_MAX) -> tuple[aio.Server, object]:
     gate = Gate(
         cluster_id=CLUSTER_ID,
         roles_of=node.roles_of,
@@ -31,6 +32,7 @@ async def node_server(node: DirectNode) -> tuple[aio.Server, object]:
         cluster=services.cluster,
         events=services.events,
         health_servicer=health_servicer,
+        connections_max=connections_max,
     )
     return server, health_servicer
 
@@ -51,6 +53,39 @@ async def test_two_servers_do_not_share_a_port(door: Door, authority: Authority,
     server, _ = await node_server(node)
     with pytest.raises(RuntimeError, match="bind"):
         server.add_secure_port(door.address, server_credentials(authority.server_identity()))
+    await server.stop(None)
+
+
+async def test_strangers_hold_no_more_connections_than_they_may(
+    authority: Authority, node: DirectNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is an open file, and whoever says nothing in TLS is not waited for."""
+    monkeypatch.setattr(
+        server_module,
+        "OPTIONS",
+        tuple((name, 1_000 if "handshake" in name else value) for name, value in server_module.OPTIONS),
+    )
+    server, _ = await node_server(node, connections_max=8)
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.server_identity()))
+    await server.start()
+    loop = asyncio.get_running_loop()
+
+    async def stays() -> bool:
+        """Whether the server keeps a silent connection for half a second."""
+        with socket.socket() as stranger:
+            stranger.setblocking(False)
+            await loop.sock_connect(stranger, ("127.0.0.1", port))
+            try:
+                async with asyncio.timeout(0.5):
+                    return bool(await loop.sock_recv(stranger, 1))
+            except TimeoutError:
+                return True
+            except ConnectionResetError:
+                return False
+
+    assert sum(await asyncio.gather(*(stays() for _ in range(40)))) <= 8
+    await asyncio.sleep(1.5)
+    assert await stays(), "there is room again"
     await server.stop(None)
 
 
