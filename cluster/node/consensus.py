@@ -21,6 +21,7 @@ from random import SystemRandom
 from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
+from cluster.node.compaction import FILLING_BYTES, compaction_index
 from cluster.node.configuration import NodeConfiguration
 from cluster.node.identity import node_of_certificate
 from cluster.node.members import Members
@@ -318,13 +319,13 @@ class Consensus:
 
     def _compact(self) -> None:
         """Forget from memory what the data file holds, but for a tail for those who lag."""
-        excess = self.journal.tail_bytes - self.options.snapshots.tail_bytes
-        index = self.journal.base_index
-        while excess > 0 and index < self.data_files.current.position.index:
-            index += 1
-            entry = self.journal.entry(index)
-            assert entry is not None, "entries above the base are held"
-            excess -= len(entry.data)
+        index = compaction_index(
+            self.journal,
+            self.data_files.current.position.index,
+            self.options.snapshots.tail_bytes,
+            self.engine.needed_index,
+            FILLING_BYTES,
+        )
         if index > self.journal.base_index:
             self.journal.compact(index)
 

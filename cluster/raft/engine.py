@@ -299,6 +299,11 @@ class Engine:
     def configuration_index(self) -> int:
         return self._membership.index
 
+    @property
+    def needed_index(self) -> int | None:
+        """What comes after this index is needed by a follower that answers; None where that is not known of any."""
+        return self._replication.needed_index()
+
     def is_filled(self, member_id: str) -> bool:
         """Whether a learner's log has caught up, as this leader sees it."""
         return self._replication.is_filled(member_id)

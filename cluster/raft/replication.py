@@ -66,6 +66,17 @@ class Replication:
         progress = self.progress.get(peer)
         return progress is not None and progress.mode is Mode.REPLICATE and progress.match >= self.core.commit_index
 
+    def needed_index(self) -> int | None:
+        """The index after which a follower that answers will need the log, the least of all."""
+        if not self.core.is_leader:
+            return None
+        needed = [
+            progress.next - 1 if progress.mode is Mode.SNAPSHOT else progress.match
+            for peer, progress in self.progress.items()
+            if peer in self.answering() and (progress.match or progress.mode is Mode.SNAPSHOT)
+        ]
+        return min(needed, default=None)
+
     def answering(self) -> frozenset[str]:
         """The followers that were heard from lately."""
         oldest = self._monotonic() - self._settings.election_timeout_min

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
+from cluster.node.compaction import compaction_index
 from cluster.node.proposer import Proposer, ProposerLimits, Unavailable
 from cluster.node.replica import Replica
 from cluster.node.snapshots import DataFiles
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 LIMITS = ProposerLimits(queue_commands_max=200)
+FILLING_BYTES = 20_000
 FILE_S = (0.0005, 0.05)  # one piece of work on data files
 
 
@@ -172,13 +174,13 @@ class Process:
         self.journal.remove_segments(oldest_index)
 
     def _compact(self) -> None:
-        excess = self.journal.tail_bytes - self._machine.odds.tail_bytes
-        index = self.journal.base_index
-        while excess > 0 and index < self.data_files.current.position.index:
-            index += 1
-            entry = self.journal.entry(index)
-            assert entry is not None, "entries above the base are held"
-            excess -= len(entry.data)
+        index = compaction_index(
+            self.journal,
+            self.data_files.current.position.index,
+            self._machine.odds.tail_bytes,
+            self.engine.needed_index,
+            FILLING_BYTES,
+        )
         if index > self.journal.base_index:
             self.journal.compact(index)
 
