@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any
+from typing import Any, TextIO
 
 from watchword import errors
 
@@ -49,7 +49,7 @@ class Output:
     def answer(self, document: Mapping[str, Any], *lines: str) -> None:
         """The document with --json, the lines otherwise."""
         if self.as_json:
-            print(json.dumps(document, ensure_ascii=False))
+            print(_json(document, sys.stdout))
         else:
             for line in lines:
                 print(line)
@@ -57,7 +57,7 @@ class Output:
     def note(self, line: str) -> None:
         """Something beside the answer, for a person."""
         if not self.as_json:
-            print(line, file=sys.stderr)
+            _to_standard_error(line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of text under their columns."""
@@ -90,7 +90,7 @@ class Output:
             line = f"unexpected {type(error).__name__}: repeat with -v for the trace, and report it"
             document = {"error": "UNEXPECTED", "message": line, "advice": ""}
         if self.verbose:
-            traceback.print_exception(error, file=sys.stderr)
+            _to_standard_error("".join(traceback.format_exception(error)).rstrip())
         self.say_error({**document, "exit_code": int(code)}, line)
         return code
 
@@ -101,8 +101,24 @@ class Output:
         return code
 
     def say_error(self, document: Mapping[str, Any], line: str) -> None:
-        text = json.dumps(document, ensure_ascii=False) if self.as_json else f"watchword: {errors.one_line(line)}"
-        print(text, file=sys.stderr)
+        _to_standard_error(_json(document, sys.stderr) if self.as_json else f"watchword: {errors.one_line(line)}")
+
+
+def _json(document: Mapping[str, Any], stream: TextIO | None) -> str:
+    """For a stream that can't hold every name, in characters that any stream can: it stays JSON."""
+    encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
+    return json.dumps(document, ensure_ascii=encoding not in {"utf-8", "utf8"})
+
+
+def _to_standard_error(text: str) -> None:
+    """Where nobody can be told (closed, full, a reader that is gone), the exit code still says what happened."""
+    if sys.stderr is None:
+        return  # print would choose standard output
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        # Nothing may try again at the end of the process: that would change the exit code.
+        sys.stderr = None  # as Python itself does where it was closed
 
 
 def is_terminal() -> bool:

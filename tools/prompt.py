@@ -11,7 +11,7 @@ STANDARD_INPUT = "-"
 
 def is_terminal() -> bool:
     """Whether there is a person to ask."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def read_secret(what: str) -> str:
@@ -19,7 +19,8 @@ def read_secret(what: str) -> str:
     if is_terminal():
         line = getpass.getpass(f"{what}: ", stream=sys.stderr)
     else:
-        line = sys.stdin.readline(LINE_CHARACTERS_MAX + 1).rstrip("\r\n")
+        # Closed standard input is None, and gives as little as an empty one.
+        line = sys.stdin.readline(LINE_CHARACTERS_MAX + 1).rstrip("\r\n") if sys.stdin is not None else ""
     if not line:
         raise InvalidArgument(
             f"no {what} was given", field=what, advice=f"write the {what} to standard input, in one line"

@@ -1,5 +1,6 @@
 """The installed command, as a process: exit codes, streams and help."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.fake_cluster import FakeCluster
+from watchword.v1 import administration_pb2 as administration
 from watchword.v1 import authentication_pb2 as authentication
 
 COMMAND = Path(sys.executable).with_name("watchword")
@@ -69,6 +71,50 @@ def test_nobody_reads_the_answer(fake_cluster: FakeCluster, unbuffered: str) -> 
     )
     os.close(writer)
     assert done.returncode == 4
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>/dev/full >/dev/full", "2>&- >&-"])
+@pytest.mark.parametrize("option", ["", "--json -v"])
+def test_nobody_reads_the_error(tmp_path: Path, redirection: str, option: str) -> None:
+    """What could not be said is in the exit code: a full disk under the error is no rejection."""
+    environment = {"PATH": os.environ["PATH"], "WATCHWORD_PROFILE": str(tmp_path / "client.toml")}
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {COMMAND} {option} verify alice 123456 {redirection}"],
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_standard_input_is_closed(fake_cluster: FakeCluster) -> None:
+    fake_cluster.start(1)
+    environment = {"PATH": os.environ["PATH"], "WATCHWORD_PROFILE": str(fake_cluster.profile_path())}
+    for command in ("verify alice", "verify alice -", "user delete alice"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"exec {COMMAND} {command} <&-"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert "unexpected" not in done.stderr
+
+
+def test_json_stays_json_where_the_terminal_has_no_unicode(fake_cluster: FakeCluster) -> None:
+    [node] = fake_cluster.start(1)
+    name = "g\u00fcnther"
+    node.answers["AddUser"] = [administration.AddUserResponse(user=administration.User(user_id=name))]
+    done = watchword(
+        *("user", "add", name, "--json"),
+        WATCHWORD_PROFILE=str(fake_cluster.profile_path()),
+        PYTHONIOENCODING="latin-1",
+    )
+    assert done.returncode == 0
+    assert name in str(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize(
