@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def serve_command(config: Path, *, output: Output, accept_clock: bool = False) -
 
 def _end_now(code: int) -> NoReturn:
     """Without waiting for threads: a write on a failed disk may never return."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # a full disk, or closed
+            stream.flush()
     os._exit(code if code else EXIT_UNEXPECTED)

@@ -6,13 +6,14 @@ Exceptions are logged by type and place only, because their messages may carry w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
@@ -60,10 +61,29 @@ def open_log(path: str) -> TextIO:
     return os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
 
 
+class Lossy:
+    """A stream whose failure is nobody's error: a full disk under the log must not stop what was only logging.
+
+    Connections, elections and answers go on without their lines; with room again, so do the lines.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def make_logger(stream: TextIO, level: str, **bound: str) -> FilteringBoundLogger:
     """A logger on `stream`; `bound` stands on every line (the node's name)."""
     logger: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", Lossy(stream))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

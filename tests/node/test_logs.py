@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -72,3 +74,31 @@ def test_the_file_is_private_and_appended_to(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(DirectoryError, match="can't write the log"):
         open_log(str(tmp_path / "nowhere" / "log"))
+
+
+def test_a_full_disk_under_the_log_is_nobodys_error_and_with_room_there_are_lines_again() -> None:
+    stream = FullAtFirst()
+    log = make_logger(stream, "info")
+    log.info("lost")
+    StandardLogs(log).handle(logging.LogRecord("asyncio", logging.WARNING, "file", 1, "lost too", (), None))
+    stream.full = False
+    log.info("kept")
+    assert [line["event"] for line in lines(stream)] == ["kept"]
+
+
+def test_a_node_logs_to_a_full_file_without_an_error() -> None:
+    with open_log("/dev/full") as stream:
+        log = make_logger(stream, "info")
+        for number in range(3_000):  # more than any buffer holds
+            log.info("event", number=number)
+        # What is still in the buffer has nowhere to go, and closing would say so.
+        os.dup2(os.open("/dev/null", os.O_WRONLY), stream.fileno())
+
+
+class FullAtFirst(io.StringIO):
+    full = True
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
