@@ -9,7 +9,7 @@ from cluster.raft.membership import Configuration, Membership
 from cluster.raft.messages import Group, HandOverRefused
 from cluster.raft.pysyncobj_patches import Core
 from cluster.raft.settings import RaftSettings
-from cluster.raft.timestamps import Reading, judge, next_stamp
+from cluster.raft.timestamps import Reading, judge, next_stamp, slowest
 from cluster.raft.wire import Clock, Wire
 from datastore.journal import Journal
 
@@ -135,13 +135,15 @@ class Proposals:
     def _stamp(self) -> int | None:
         """The next entry's stamp, or None while too few clocks would agree with it."""
         self.hand_leadership_to = None
-        if not self._clock.trusted():
-            return None
-        own = self._clock.wall_ms()
-        stamp_ms = next_stamp(own, self.last_stamp_ms())
+        own, now = self._clock.wall_ms(), self._clock.monotonic()
         voters = self._membership.other_voters
         readings = {peer: self._readings[peer] for peer in voters if peer in self._readings}
-        judgement = judge(stamp_ms, own, readings, len(voters) + 1, self._clock.monotonic())
+        if not self._clock.trusted():
+            # One wrong clock must not be the whole cluster's: who leads next has another.
+            self.hand_leadership_to = slowest(readings, now)
+            return None
+        stamp_ms = next_stamp(own, self.last_stamp_ms())
+        judgement = judge(stamp_ms, own, readings, len(voters) + 1, now)
         if judgement.agreed:
             return stamp_ms
         self.hand_leadership_to = judgement.slowest

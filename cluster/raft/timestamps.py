@@ -54,6 +54,14 @@ def judge(stamp_ms: int, own_wall_ms: int, readings: dict[str, Reading], members
     return Judgement(False)
 
 
+def slowest(readings: dict[str, Reading], now: float) -> str | None:
+    """The member whose clock, of those heard lately, is furthest behind: it lets time run ahead least."""
+    fresh = {
+        member: reading.estimate_ms(now) for member, reading in readings.items() if now - reading.at <= READING_AGE_MAX
+    }
+    return min(sorted(fresh), key=lambda member: fresh[member], default=None)
+
+
 def majority_offset_ms(own_wall_ms: int, readings: dict[str, Reading], members: int, now: float) -> int | None:
     """How far our clock is ahead of the median of a majority's clocks; None while fewer are measured."""
     clocks = [reading.estimate_ms(now) for reading in readings.values() if now - reading.at <= READING_AGE_MAX]

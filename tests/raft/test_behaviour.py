@@ -199,12 +199,21 @@ def test_a_leader_that_has_not_heard_clocks_lately_stamps_nothing() -> None:
     assert a.refused == [group(b"x").group_id]
 
 
-def test_a_clock_that_is_not_trusted_stamps_nothing() -> None:
+@pytest.mark.parametrize("jump_ms", [0, 3_600_000, -3_600_000])
+def test_a_clock_that_is_not_trusted_stamps_nothing_and_hands_leadership_on(jump_ms: int) -> None:
     stage = Stage("abc")
     a = stage.elect("a")
     a.clock.sound = False
+    a.clock.offset_ms = jump_ms
+    stage.run(0.2)
     a.engine.hand_over(group(b"x"))
     assert a.refused == [group(b"x").group_id]
+    stage.run(1.0)
+    assert not a.is_leader
+    leader = next(actor for actor in stage.actors.values() if actor.is_leader)
+    leader.engine.hand_over(group(b"y"))
+    stage.run(0.1)
+    assert leader.machine.payloads == [b"y"]
 
 
 def test_a_follower_refuses_what_is_stamped_far_ahead_of_its_clock() -> None:
