@@ -18,7 +18,8 @@ _SESSIONS_KEPT: Final = 16
 class Acquaintance:
     """`term`: highest seen in the peer's frames, which it sends only once that is on its disk.
 
-    `acknowledged_index`: the highest that it acknowledged in `acknowledged_term`, a term in which we led.
+    `acknowledged_index`: the highest that it said to be on its disk in `acknowledged_term`: in a term in which we led
+    by acknowledging, in one in which it led by telling how far its own log was synced.
     """
 
     term: int = 0

@@ -36,12 +36,16 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """AppendEntries (paper, section 5.3).  Entries follow `prev_index` without a gap: `(data, term)` each."""
+    """AppendEntries (paper, section 5.3).  Entries follow `prev_index` without a gap: `(data, term)` each.
+
+    `synced_index`: how far the leader's own log is on its disk, by which a follower knows it again.
+    """
 
     prev_index: int
     prev_term: int
     commit_index: int
     entries: tuple[tuple[bytes, int], ...]
+    synced_index: int = 0
 
     def journal_entries(self) -> list[JournalEntry]:
         return [JournalEntry(data, self.prev_index + 1 + n, term) for n, (data, term) in enumerate(self.entries)]

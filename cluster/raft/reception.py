@@ -69,6 +69,9 @@ class Reception:
         if not acquaintance.admit(frame.session, frame.start_term, frame.start_index, frame.term):
             self._refuse(member_id, frame.session)
             return False
+        if isinstance(frame.body, Append):
+            # A leader vouches for its own log as a follower does by acknowledging: nothing of it goes in that term.
+            acquaintance.acknowledged(frame.term, frame.body.synced_index)
         self.readings[member_id] = Reading(frame.wall_ms, self.clock.monotonic())
         if frame.digest is not None:
             self.digests.heard(member_id, *frame.digest)

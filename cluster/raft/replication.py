@@ -123,7 +123,7 @@ class Replication:
         prev_term = self._journal.term_at(prev_index)
         assert prev_term is not None, "the entry before the next one is in the log"
         commit_index = self.core.commit_index
-        self._wire.post(peer, Append(prev_index, prev_term, commit_index, tuple(entries)))
+        self._wire.post(peer, Append(prev_index, prev_term, commit_index, tuple(entries), self._journal.synced_index))
         progress.commit_sent = commit_index
         if entries:
             progress.sent_entries(prev_index + len(entries), sum(len(data) for data, _ in entries), now)

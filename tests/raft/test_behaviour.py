@@ -362,3 +362,15 @@ def test_a_cluster_of_one_on_real_files(tmp_path: str) -> None:
     found = Journal.open(*given, stage.keys, a.random.randbytes)
     assert [held.data[-1:] for held in found.entries(3, 1 << 20)] == [b"x", b"y"]
     found.close()
+
+
+def test_a_leader_that_comes_back_with_less_in_its_own_term_is_refused() -> None:
+    stage = Stage("a", "abc")
+    stage.say("b", "a", Append(1, 0, 1, (), 9), 5, session=b"first", start_term=5, start_index=9)
+    stage.sync()
+    stage.network.clear()
+    stage.say("b", "a", Heartbeat(), 5, session=b"second", start_term=5, start_index=8)
+    assert stage.last(Refused, "b").session == b"second"
+    stage.network.clear()
+    stage.say("b", "a", Heartbeat(), 5, session=b"third", start_term=5, start_index=9)
+    assert not stage.sent(Refused, "b")
