@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from tools import clients, codes, diagnose, events, settings, status, tokens, users, verify
+from tools import clients, codes, diagnose, events, nodes, settings, status, tokens, users, verify
 from tools.output import ExitCode, Output
 from tools.session import Session, command, group
 from watchword.version import __version__
@@ -46,6 +46,7 @@ def application() -> typer.Typer:
     app = group("watchword", HELP, outermost=True)
     command(app, "up")(up)
     command(app, "serve")(serve)
+    nodes.register(app)
     status.register(app)
     users.register(app)
     tokens.register(app)

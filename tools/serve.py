@@ -25,6 +25,7 @@ from tools.output import Output
 
 REASONS = {
     EXIT_STORAGE_FAILED: "storage failed",
+    EXIT_CONFIGURATION: "another process speaks as this node; stop one of them, a copy of a node must never run",
     EXIT_REMOVED: "it was removed from the cluster; to take part again it joins anew, in an empty directory",
 }
 

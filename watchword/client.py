@@ -30,6 +30,7 @@ from watchword.credentials import Credentials, load_credentials
 from watchword.event_calls import EventCalls
 from watchword.failover import Failover, FailoverPolicy
 from watchword.lease_calls import LeaseCalls
+from watchword.member_calls import MemberCalls
 from watchword.profile import Profile
 from watchword.status import RETRIED, details_of, error_of, preferred
 from watchword.v1 import administration_pb2 as administration
@@ -76,7 +77,7 @@ class Stubs:
         self.events = EventsStub(self.channel)
 
 
-class Client(ClientCalls, CodeCalls, LeaseCalls, EventCalls):
+class Client(ClientCalls, CodeCalls, LeaseCalls, MemberCalls, EventCalls):
     """A client of one cluster, for one event loop; close it, or use it as a context manager.
 
     `timeout_s` is the whole time of a call, over all attempts: at most 30 s, within which a request id is safe to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from cluster.node.certificates import Credential, sign_client, valid_until_ms
+from cluster.node.certificates import Credential, issue_joiner, sign_client, sign_node, valid_until_ms
 from cluster.services.authority import Terms, UnusableRequest
 from cluster.state.records import IssuingKey
 
@@ -40,6 +40,17 @@ class IssuingAuthority:
 
     def valid_until_ms(self, issuing: IssuingKey) -> int:
         return valid_until_ms(issuing.certificate)
+
+    def sign_node(
+        self, issuing: IssuingKey, public_key: bytes, identity: str, hosts: Sequence[str], now_ms: int
+    ) -> bytes:
+        key = serialization.load_der_public_key(public_key)
+        assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey), "what `requested_key` gave"
+        return sign_node(Credential(issuing.certificate, issuing.private_key), key, identity, hosts, now_ms)
+
+    def issue_joiner(self, issuing: IssuingKey, identity: str, until_ms: int, now_ms: int) -> tuple[bytes, bytes]:
+        credential = issue_joiner(Credential(issuing.certificate, issuing.private_key), identity, until_ms, now_ms)
+        return credential.chain_pem, credential.key_pem
 
     def sign_client(self, issuing: IssuingKey, public_key: bytes, terms: Terms) -> bytes:
         key = serialization.load_der_public_key(public_key)

@@ -108,21 +108,33 @@ def write_first_files(
     write_file(files, directory / CA_FILE, cluster.root.chain_pem)
     write_file(files, directory / CERTIFICATE_FILE, credential.chain_pem)
     write_file(files, directory / KEY_FILE, credential.key_pem)
-    at = cluster.state.position
+    write_state(files, directory, cluster.identity, cluster.state, member_id, keys, random, now_ms)
+
+
+def write_state(
+    files: Files,
+    directory: Path,
+    identity: Identity,
+    state: State,
+    member_id: str,
+    keys: KeyRing,
+    random: Random,
+    now_ms: int,
+) -> None:
+    """A member's first data file, and the journal that goes on from it; durable on return."""
+    at = state.position
     write_data_file(
         files,
         str(directory / DATA_FILE),
-        cluster.identity,
+        identity,
         keys,
         random,
         SCHEMA_VERSION,
         Position(at.index, at.term, at.stamp_ms, at.running_digest),
         now_ms,
-        cluster.state.records(),
+        state.records(),
     )
-    Journal.create(
-        files, journal_directory(directory), cluster.identity, member_id, keys, random, at.index, at.term
-    ).close()
+    Journal.create(files, journal_directory(directory), identity, member_id, keys, random, at.index, at.term).close()
     files.sync_directory(str(directory))
 
 

@@ -1,7 +1,8 @@
 """X.509 for a cluster: a root, an issuing authority below it, nodes and clients below that (ECDSA P-256, RFC 5280).
 
-A certificate's identity is one URI in its subject alternative names, `watchword://<cluster>/node/<member id>` or
-`watchword://<cluster>/client/<name>`. Who may do what is never in a certificate: roles belong to the replicated state.
+A certificate's identity is one URI in its subject alternative names, `watchword://<cluster>/node/<member id>`,
+`watchword://<cluster>/client/<name>`, or `watchword://<cluster>/join/<invitation>` for a node that is to be. Who may do
+what is never in a certificate: roles belong to the replicated state.
 Pure functions; the time is passed in as integer milliseconds UTC. Only keys and serial numbers come from the operating
 system.
 """
@@ -34,7 +35,8 @@ BACKDATED = timedelta(minutes=5)
 _IDENTITY = re.compile(
     r"watchword://(?P<cluster>[0-9a-f]{32})/"
     r"(?:node/(?P<node>[A-Za-z0-9._@-]{1,64})"
-    r"|client/(?P<client>[A-Za-z0-9._@-]{1,64}(?:/(?:[2-9]|[1-9][0-9]{1,3}))?))"
+    r"|client/(?P<client>[A-Za-z0-9._@-]{1,64}(?:/(?:[2-9]|[1-9][0-9]{1,3}))?)"
+    r"|join/(?P<join>[0-9a-f]{32}))"
 )
 
 
@@ -46,7 +48,7 @@ class CertificateIdentity:
     """
 
     cluster_id: str
-    kind: Literal["node", "client"]
+    kind: Literal["node", "client", "join"]
     name: str
 
     @property
@@ -91,6 +93,8 @@ def parse_identity(uri: str) -> CertificateIdentity | None:
         return None
     if match["node"] is not None:
         return CertificateIdentity(match["cluster"], "node", match["node"])
+    if match["join"] is not None:
+        return CertificateIdentity(match["cluster"], "join", match["join"])
     return CertificateIdentity(match["cluster"], "client", match["client"])
 
 
@@ -161,6 +165,34 @@ def sign_client(
         validity=Validity(issued_ms, until_ms),
         serial=serial,
     )
+
+
+def sign_node(
+    issuing: Credential, public_key: CertificatePublicKeyTypes, identity: str, hosts: Sequence[str], now_ms: int
+) -> bytes:
+    """A node's certificate for a key that is its own; returns it, followed by the authority's (PEM)."""
+    return _sign(
+        issuing,
+        public_key,
+        common_name=f"node {identity.rpartition('/')[2]}",
+        alternatives=[x509.UniformResourceIdentifier(identity), *(_host(host) for host in dict.fromkeys(hosts))],
+        usages=[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
+        validity=Validity(now_ms, min(now_ms + NODE_DAYS * DAY_MS, valid_until_ms(issuing.chain_pem))),
+    )
+
+
+def issue_joiner(issuing: Credential, identity: str, until_ms: int, now_ms: int) -> Credential:
+    """For whoever holds a joining token."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    chain = _sign(
+        issuing,
+        key.public_key(),
+        common_name="joining node",
+        alternatives=[x509.UniformResourceIdentifier(identity)],
+        usages=[ExtendedKeyUsageOID.CLIENT_AUTH],
+        validity=Validity(now_ms, until_ms),
+    )
+    return Credential(chain, _key_pem(key))
 
 
 def renew_node(issuing: Credential, own: Credential, now_ms: int) -> Credential:

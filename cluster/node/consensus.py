@@ -22,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
 from cluster.node.compaction import FILLING_BYTES, compaction_index
-from cluster.node.configuration import NodeConfiguration
+from cluster.node.configuration import NodeConfiguration, parse_address
 from cluster.node.identity import node_of_certificate
 from cluster.node.members import Members
 from cluster.node.observation import Observation
@@ -33,7 +33,7 @@ from cluster.node.replica import Replica
 from cluster.node.snapshots import DataFiles
 from cluster.node.syncing import JournalSyncing
 from cluster.raft.engine import Applied, Engine, Group, RaftSettings
-from cluster.raft.errors import FrameRefused, RemovedFromCluster
+from cluster.raft.errors import AnotherProcess, FrameRefused, RemovedFromCluster
 from cluster.raft.introduction import Introduction
 from cluster.raft.links import Links, LinkSettings
 from cluster.state import codec, reads
@@ -123,7 +123,12 @@ class Consensus:
         identity, limits = self.opened.identity, self.options.limits
         return Links(
             own=Introduction(
-                identity.cluster_id, identity.incarnation_counter, identity.incarnation_id, self.opened.member_id
+                identity.cluster_id,
+                identity.incarnation_counter,
+                identity.incarnation_id,
+                self.opened.member_id,
+                *parse_address(self.options.peer_address),
+                session=random.randbytes(8).hex(),
             ),
             identify=node_of_certificate,
             server_tls=tls[0],
@@ -135,6 +140,8 @@ class Consensus:
             log=self._log,
             was_removed=lambda member_id: reads.was_removed(self.state, member_id),
             told_of_removal=lambda _peer: self.fail(RemovedFromCluster()),
+            told_of_another=lambda: self.fail(AnotherProcess()),
+            met=lambda member_id: self._guarded(partial(self.engine.met, member_id)),
             settings=LinkSettings(
                 unauthenticated_max=limits.unauthenticated_peers, send_bytes_max=limits.peer_send_bytes
             ),

@@ -12,12 +12,28 @@
 
 from __future__ import annotations
 
+from cluster.raft.errors import AnotherProcess, RemovedFromCluster
+from datastore.errors import DatastoreError
+
 EXIT_STOPPED = 0
 EXIT_CONFIGURATION = 2
 EXIT_UNEXPECTED = 4
 EXIT_DATA_REFUSED = 5
 EXIT_STORAGE_FAILED = 6
 EXIT_REMOVED = 7
+
+
+def exit_code_of_failure(error: Exception) -> int:
+    """Of a node that stops while it runs."""
+    match error:
+        case DatastoreError():
+            return EXIT_STORAGE_FAILED
+        case RemovedFromCluster():
+            return EXIT_REMOVED
+        case AnotherProcess():
+            return EXIT_CONFIGURATION
+        case _:
+            return EXIT_UNEXPECTED
 
 
 class NodeError(Exception):

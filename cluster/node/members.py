@@ -13,7 +13,6 @@ from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
 from cluster.node.configuration import parse_address
-from cluster.node.errors import ConfigurationError
 from cluster.node.membership import MembershipDriver
 from cluster.node.proposer import Proposer, QueueFull, Unavailable
 from cluster.raft.engine import Engine
@@ -79,7 +78,7 @@ class Members:
                 continue
             try:
                 peers[member_id] = PeerAddress(*parse_address(member.peer_address))
-            except ConfigurationError:  # was refused at the door; no record may stop all nodes at once
+            except ValueError:  # was refused at the door; no record may stop all nodes at once
                 self._links.say("peer_address_malformed", member_id)
         if peers != self._peers:
             self._peers = peers

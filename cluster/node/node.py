@@ -25,7 +25,7 @@ from cluster.node.clock import NodeClock, check_lone_start
 from cluster.node.configuration import LoadedConfiguration
 from cluster.node.consensus import Consensus
 from cluster.node.directory import DirectoryLock
-from cluster.node.errors import EXIT_REMOVED, EXIT_STOPPED, EXIT_STORAGE_FAILED, EXIT_UNEXPECTED, AddressError
+from cluster.node.errors import EXIT_STOPPED, AddressError, exit_code_of_failure
 from cluster.node.events.reader import TrailReader
 from cluster.node.events.trail import DIRECTORY
 from cluster.node.front_door import FrontDoor
@@ -42,14 +42,15 @@ from cluster.node.proposing import Proposing
 from cluster.node.service_manager import ServiceManager
 from cluster.node.snapshot_policy import SnapshotPolicy
 from cluster.node.syncing import SWITCH_INTERVAL_S
-from cluster.node.view import ClusterViews
-from cluster.raft.errors import RaftError, RemovedFromCluster
+from cluster.node.view import ClusterViews, Leadership
+from cluster.raft.errors import RaftError
 from cluster.services.administration import AdministrationService
 from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
 from cluster.services.events import EventsService
 from cluster.services.gate import Gate
 from cluster.services.hashing import HashPool
+from cluster.services.membership import Hosting
 from cluster.services.proposals import Proposals
 from cluster.services.server import build_server, new_health_servicer, set_serving
 from cluster.services.sign_ins import SignIns
@@ -185,6 +186,7 @@ class Node:
             cluster_id=self._opened.identity.cluster_id,
             roles_of=self._roles_of,
             is_revoked=self._is_revoked,
+            is_filled=lambda: self._consensus.state.position.index > 0,
             log=log,
             on_call=measures.called,
         )
@@ -267,7 +269,12 @@ class Node:
                 random_bytes=os.urandom,
                 wall_ms=self._clock.wall_ms,
             ),
-            cluster=ClusterService(self._views, self._proposals, self._clock.wall_ms),
+            cluster=ClusterService(
+                self._views,
+                self._proposals,
+                Hosting(Leadership(self._consensus), IssuingAuthority(), os.urandom),
+                self._clock.wall_ms,
+            ),
             health_servicer=self._health,
             events=EventsService(self._trail, self._opened.state.pseudonyms.of),
             shares_port=shares_port,
@@ -326,12 +333,10 @@ class Node:
 
     def _failed(self, error: Exception) -> None:
         """Storage or consensus said no: this is the last line."""
-        storage = isinstance(error, DatastoreError)
         reason = str(error) if isinstance(error, DatastoreError | RaftError) else type(error).__name__
         self._log.error("stopped_on_failure", reason=reason, exc_info=error)
         if not self._stopped.done():
-            removed = isinstance(error, RemovedFromCluster)
-            self._stopped.set_result(EXIT_STORAGE_FAILED if storage else EXIT_REMOVED if removed else EXIT_UNEXPECTED)
+            self._stopped.set_result(exit_code_of_failure(error))
 
     def _events_failed(self, error: Exception) -> None:
         """In the thread that writes them: a defect, which stops the node as any other does."""

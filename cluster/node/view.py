@@ -10,6 +10,7 @@ from cluster.services.ports import ClusterView, NodeRole, NodeView
 from cluster.state import reads
 from cluster.state.lease_reads import list_leases
 from cluster.state.records import Member
+from datastore.keys import key_text
 from watchword.version import __version__
 
 
@@ -83,6 +84,23 @@ class ClusterViews:
             events_failing=bool(self._consensus.observation.events.trouble),
             heard_ms_ago=0,
         )
+
+
+class Leadership:
+    """Implements `cluster.services.ports.Membership`."""
+
+    def __init__(self, consensus: Consensus) -> None:
+        self._consensus = consensus
+
+    def leader(self) -> str | None:
+        status = self._consensus.engine.status()
+        return status.leader if status.quorum else None
+
+    def kek_id(self) -> str:
+        return self._consensus.opened.keys.kek.id
+
+    def kek_text(self) -> str:
+        return key_text(self._consensus.opened.keys.kek)
 
 
 def failure_tolerance(status: EngineStatus, voters: Sequence[str]) -> int:

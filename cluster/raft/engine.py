@@ -237,6 +237,10 @@ class Engine:
             self._core.set_connected(member_id, member_id in self._membership.others)
             self._replication.set_connected(member_id, True)
 
+    def met(self, member_id: str) -> None:
+        """A node of this cluster that no configuration here has: it may lead, by one that is still to come."""
+        self._reception.met.add(member_id)
+
     def disconnected(self, member_id: str) -> None:
         with self._entered():
             self._connected.discard(member_id)

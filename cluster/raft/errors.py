@@ -32,6 +32,16 @@ class RemovedFromCluster(RaftError):
         )
 
 
+class AnotherProcess(RaftError):
+    """Two processes speak as one member, which could vote twice."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process speaks under this node's member id: its directory, or a copy of it, is in use on another "
+            "machine. Stop one of them; a copy of a node must never run"
+        )
+
+
 class ChangeRefused(RaftError):
     """A change of members that may not be made now; nothing was changed, and the node goes on.  `reason` says why."""
 

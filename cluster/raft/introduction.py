@@ -14,6 +14,7 @@ import msgpack
 PROTOCOL_VERSION = 1
 INTRODUCTION_BYTES_MAX = 1024
 REASON_LENGTH_MAX = 200
+PORT_MAX = 65_535
 
 
 class RefusedError(Exception):
@@ -24,26 +25,41 @@ class RemovedError(RefusedError):
     """A member was removed, for good: no id is ever given again."""
 
 
+class TwiceError(RefusedError):
+    """Another process speaks under the same member id."""
+
+
+_KINDS: dict[int, type[RefusedError]] = {1: RemovedError, 2: TwiceError}
+
+
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """Whom a node says it is; ids as in its certificate and its data file."""
+    """Whom a node says it is; ids as in its certificate and its data file.
+
+    `host` and `port` are where it is reached, for a peer that lags and does not know it yet. `session` is another one
+    for each process.
+    """
 
     cluster_id: str
     incarnation_counter: int
     incarnation_id: str
     member_id: str
+    host: str = ""
+    port: int = 0
+    session: str = ""
     version: int = PROTOCOL_VERSION
 
 
 def encode_introduction(own: Introduction) -> bytes:
-    fields = [own.version, own.cluster_id, own.incarnation_counter, own.incarnation_id, own.member_id]
-    packed: bytes = msgpack.packb(fields)
+    who = [own.version, own.cluster_id, own.incarnation_counter, own.incarnation_id, own.member_id]
+    packed: bytes = msgpack.packb([*who, own.host, own.port, own.session])
     return packed
 
 
-def encode_refusal(reason: str, *, removed: bool = False) -> bytes:
-    """`removed`: whoever is refused was a member and is none any more, which this side has seen committed."""
-    packed: bytes = msgpack.packb([0, reason[:REASON_LENGTH_MAX], *([True] if removed else [])])
+def encode_refusal(error: Exception) -> bytes:
+    """The reason; and which it is of those that the other side may act on."""
+    kind = next((number for number, known in _KINDS.items() if isinstance(error, known)), 0)
+    packed: bytes = msgpack.packb([0, str(error)[:REASON_LENGTH_MAX], kind])
     return packed
 
 
@@ -52,19 +68,28 @@ def decode_introduction(frame: bytes) -> Introduction:
 
     Raises:
         RefusedError: it refused us, or it isn't an introduction.
-        RemovedError: it says that this member was removed; whether it may say so is for the caller to check.
+        RemovedError, TwiceError: it says so; whether it may is for the caller to check.
     """
     fields = _fields(frame)
     match fields:
         case [int(zero), str(reason), *more] if zero == 0:
             refusal = f"the peer refused this node: {reason[:REASON_LENGTH_MAX]!r}"
-            raise RemovedError(refusal) if more and more[0] is True else RefusedError(refusal)
+            raise _KINDS.get(more[0] if more and type(more[0]) is int else 0, RefusedError)(refusal)
         case [int(version), *_] if version != PROTOCOL_VERSION:
             raise RefusedError(
                 f"the peer speaks protocol {version}, this node {PROTOCOL_VERSION}; run one version on both"
             )
-        case [int(version), str(cluster_id), int(counter), str(incarnation_id), str(member_id)]:
-            return Introduction(cluster_id, counter, incarnation_id, member_id, version)
+        case [
+            int(version),
+            str(cluster_id),
+            int(counter),
+            str(incarnation_id),
+            str(member_id),
+            str(host),
+            int(port),
+            str(session),
+        ] if 0 <= port <= PORT_MAX:
+            return Introduction(cluster_id, counter, incarnation_id, member_id, host, port, session, version)
         case _:
             raise RefusedError("the first frame is not an introduction")
 

@@ -36,6 +36,13 @@ class LinkSettings:
     retry_late_s: float = 2.0
     silence_max_s: float = 6.0
     same_log_line_s: float = 60.0
+    # Nodes that a lagging state does not list; they have a certificate of this cluster all the same.
+    strangers_max: int = 16
+    # A member is heard about ten times as often; a process that was heard within this lives.
+    alive_s: float = 1.0
+    # For so long must another process of this member be told of: the connection of one that died may hang on a while.
+    told_s: float = 3.0
+    told_again_s: float = 10.0
 
 
 class PeerAddress(NamedTuple):
@@ -61,10 +68,14 @@ class Links:
         settings: LinkSettings = LinkSettings(),
         was_removed: Callable[[str], bool] = lambda _: False,
         told_of_removal: Callable[[str], None] = lambda _: None,
+        told_of_another: Callable[[], None] = lambda: None,
+        met: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`identify` gives (cluster id, member id) of a node's certificate (DER), None for any other certificate.
 
         `was_removed(member)`: it was a member once. `told_of_removal(peer)`: a peer says that this node is that.
+        `told_of_another()`: peers say that another process speaks as this node. `met(member)`: a node that is not
+        among the peers, but by its certificate of this cluster, has introduced itself; it is one of them from now on.
         """
         self.own = own
         self.identify = identify
@@ -73,6 +84,11 @@ class Links:
         self.log = log
         self.was_removed = was_removed
         self.told_of_removal = told_of_removal
+        self._told_of_another = told_of_another
+        self._met = met
+        self._told_since, self._told_last = 0.0, float("-inf")
+        self._strangers: dict[str, PeerAddress] = {}
+        self._listed: dict[str, PeerAddress] = {}
         self._server_tls = server_tls
         self._client_tls = client_tls
         self._connected = connected
@@ -101,8 +117,20 @@ class Links:
         self._server_tls, self._client_tls = server_tls, client_tls
 
     def set_peers(self, peers: Mapping[str, PeerAddress]) -> None:
-        """The other members, by member id. Connections of those no longer named end."""
+        """The other members, by member id. Connections of those no longer named end.
+
+        A stranger that was met stays, until it is named, or was removed.
+        """
         assert self.own.member_id not in peers, "a node is not its own peer"
+        self._listed = dict(peers)
+        self._strangers = {
+            member_id: address
+            for member_id, address in self._strangers.items()
+            if member_id not in peers and not self.was_removed(member_id)
+        }
+        self._connect_to({**self._strangers, **peers})
+
+    def _connect_to(self, peers: Mapping[str, PeerAddress]) -> None:
         for member_id in [m for m in self._peers if peers.get(m) != self._peers[m]]:
             self._dialling.pop(member_id).cancel()
             for connections in (self._outgoing, self._incoming):
@@ -146,8 +174,39 @@ class Links:
 
     # What the connections call
 
-    def knows(self, member_id: str) -> bool:
-        return member_id in self._peers
+    def admits(self, introduction: Introduction) -> bool:
+        """Whether it is a peer's. One that this node's state does not list yet is taken in: it may be the leader.
+
+        A node that was away while others joined would otherwise refuse the one that could tell it of them.
+        """
+        member_id = introduction.member_id
+        if member_id in self._peers:
+            return True
+        full = len(self._strangers) >= self.settings.strangers_max
+        if not introduction.host or not introduction.port or full or member_id == self.own.member_id:
+            return False
+        self.log.info("peer_met", peer=member_id)
+        self._strangers[member_id] = PeerAddress(introduction.host, introduction.port)
+        self._connect_to({**self._strangers, **self._listed})
+        self._met(member_id)
+        return True
+
+    def is_elsewhere(self, introduction: Introduction) -> bool:
+        """Whether another process of that member is there, and lives."""
+        other = self._incoming.get(introduction.member_id)
+        if other is None or other.session == introduction.session:
+            return False
+        return asyncio.get_running_loop().time() - other.received_at < self.settings.alive_s
+
+    def told_of_another(self, by: str) -> None:
+        """A peer hears another process of this member."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told_last > self.settings.told_again_s:
+            self._told_since = now
+        self._told_last = now
+        self.say("another_process", by, way_out="stop it, or this one: a copy of a node must never run")
+        if now - self._told_since >= self.settings.told_s:
+            self._told_of_another()
 
     def opened(self, connection: PeerConnection, member_id: str) -> None:
         """A connection's peer has shown who it is."""

@@ -18,6 +18,7 @@ from cluster.raft.introduction import (
     Introduction,
     RefusedError,
     RemovedError,
+    TwiceError,
     check_introduction,
     decode_introduction,
     encode_introduction,
@@ -42,7 +43,9 @@ class Owner(Protocol):
     def settings(self) -> Bounds: ...
     def identify(self, certificate: bytes, /) -> tuple[str, str] | None: ...
     def receive(self, member_id: str, frame: bytes, /) -> None: ...
-    def knows(self, member_id: str) -> bool: ...
+    def admits(self, introduction: Introduction) -> bool: ...
+    def is_elsewhere(self, introduction: Introduction) -> bool: ...
+    def told_of_another(self, by: str) -> None: ...
     def was_removed(self, member_id: str, /) -> bool: ...
     def told_of_removal(self, by: str) -> None: ...
     def opened(self, connection: PeerConnection, member_id: str) -> None: ...
@@ -180,10 +183,12 @@ class Dialled(PeerConnection):
 
     def _refuse(self, error: Exception) -> None:
         believed = (self._owner.own.cluster_id, self._expected)
-        removed = isinstance(error, RemovedError) and self._certified() == believed
+        actionable = isinstance(error, RemovedError | TwiceError) and self._certified() == believed
         super()._refuse(error)
-        if removed:
+        if actionable and isinstance(error, RemovedError):
             self._owner.told_of_removal(self._expected)
+        elif actionable:
+            self._owner.told_of_another(self._expected)
 
     def _frame_received(self, frame: bytes) -> None:
         raise RefusedError(f"the peer sent {len(frame)} bytes on the connection that is ours to send on")
@@ -195,19 +200,25 @@ class Accepted(PeerConnection):
     def __init__(self, owner: Owner, host: str) -> None:
         super().__init__(owner)
         self._host = host
+        self.session = ""
+        self.received_at = 0.0
 
     def _introduction_received(self, frame: bytes) -> None:
         other = self._check(frame)
         if self._owner.was_removed(other.member_id):
             raise RemovedError(f"member {other.member_id} was removed from this cluster")
-        if not self._owner.knows(other.member_id):
+        if self._owner.is_elsewhere(other):
+            raise TwiceError(f"member {other.member_id} speaks from another process, too; never run a copy of a node")
+        if not self._owner.admits(other):
             raise RefusedError(f"member {other.member_id} is not a member of this cluster; it must join first")
+        self.session = other.session
         assert self._transport is not None, "frames come after the connection"
         self._transport.write(encode_frame(encode_introduction(self._owner.own)))
         self._open(other.member_id)
 
     def _frame_received(self, frame: bytes) -> None:
         assert self.member_id is not None, "frames come after the introduction"
+        self.received_at = asyncio.get_running_loop().time()
         self._owner.receive(self.member_id, frame)
 
     def _refuse(self, error: Exception) -> None:
@@ -218,5 +229,5 @@ class Accepted(PeerConnection):
         if self._transport is None or self.member_id is not None:
             self.end()
             return
-        self._transport.write(encode_frame(encode_refusal(reason, removed=isinstance(error, RemovedError))))
+        self._transport.write(encode_frame(encode_refusal(error)))
         asyncio.get_running_loop().call_later(REFUSAL_LINGERS_S, self.end)

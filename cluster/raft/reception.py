@@ -57,11 +57,15 @@ class Reception:
     proposals: Proposals
     log_event: Callable[..., None]
     refused_at: dict[str, float] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
 
     def admit(self, member_id: str, frame: Frame) -> bool:
-        acquaintance = self.acquaintances.get(member_id)
-        if acquaintance is None or member_id not in self.membership.others:
+        listed = member_id in self.membership.others
+        # A leader may be of a configuration that this member has not heard of (dissertation, section 4.1).
+        leads = member_id in self.met and isinstance(frame.body, Append | Heartbeat | SnapshotChunk)
+        if not listed and not leads:
             raise FrameRefused("not a member")
+        acquaintance = self.acquaintances.setdefault(member_id, Acquaintance())
         if frame.member != member_id:
             raise FrameRefused("a member that speaks for another")
         if frame.incarnation != self.sender.incarnation:
@@ -73,7 +77,7 @@ class Reception:
             # A leader vouches for its own log as a follower does by acknowledging: nothing of it goes in that term.
             acquaintance.acknowledged(frame.term, frame.body.synced_index)
         self.readings[member_id] = Reading(frame.wall_ms, self.clock.monotonic())
-        if frame.digest is not None:
+        if frame.digest is not None and listed:
             self.digests.heard(member_id, *frame.digest)
         return True
 

@@ -55,7 +55,7 @@ class Replication:
 
     def configuration_changed(self) -> None:
         """Members came or went: a new one is sent what comes, and whoever is no member any more nothing."""
-        if self.progress:
+        if self.core.is_leader:
             members = self._membership.others
             self.progress = {
                 peer: self.progress.get(peer) or Progress(self._journal.last_index + 1) for peer in members

@@ -1,5 +1,6 @@
 """What the services ask of whoever signs certificates. The node passes it in; no X.509 is known here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,16 @@ class Authority(Protocol):
 
     def valid_until_ms(self, issuing: IssuingKey) -> int:
         """The end of the authority's own certificate."""
+        ...
+
+    def sign_node(
+        self, issuing: IssuingKey, public_key: bytes, identity: str, hosts: Sequence[str], now_ms: int
+    ) -> bytes:
+        """A node's certificate for these host names and addresses, followed by the authority's (PEM)."""
+        ...
+
+    def issue_joiner(self, issuing: IssuingKey, identity: str, until_ms: int, now_ms: int) -> tuple[bytes, bytes]:
+        """A key of its own for whoever is invited: certificate with the authority's, and private key (PEM)."""
         ...
 
     def sign_client(self, issuing: IssuingKey, public_key: bytes, terms: Terms) -> bytes:

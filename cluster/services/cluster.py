@@ -6,6 +6,7 @@ from typing import Any, Final
 from grpc import aio
 
 from cluster.services.leases import LeaseAdministration, lease_message
+from cluster.services.membership import Hosting, MemberAdministration
 from cluster.services.ports import ClusterView, NodeRole, NodeView, StatusSource
 from cluster.services.proposals import Proposals
 from watchword.v1 import cluster_pb2
@@ -19,12 +20,15 @@ ROLES: Final = {
 }
 
 
-class ClusterService(LeaseAdministration):
-    """The status is what the node knows at this moment, and proposes nothing; leases go through the log."""
+class ClusterService(MemberAdministration, LeaseAdministration):
+    """The status is what the node knows at this moment, and proposes nothing; leases and members go through the log."""
 
-    def __init__(self, source: StatusSource, proposals: Proposals, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, source: StatusSource, proposals: Proposals, hosting: Hosting, wall_ms: Callable[[], int]
+    ) -> None:
         super().__init__(proposals, wall_ms)
         self._source = source
+        self._hosting = hosting
 
     async def GetStatus(  # noqa: N802 - named as in the contract
         self, _request: cluster_pb2.GetStatusRequest, _context: aio.ServicerContext[Any, Any]

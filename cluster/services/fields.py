@@ -11,6 +11,9 @@ from cluster.services import limits
 from cluster.services.status import invalid
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_NODE_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
+_EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "0:0:0:0:0:0:0:0"})  # noqa: S104 - refused, not listened on
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _LEASE_NAME = re.compile(r"[A-Za-z0-9._@/-]{1,64}")
 # Format characters that names of today use: joiners (also within emoji), and the tags within flags.
@@ -37,6 +40,23 @@ def lease_name(value: str) -> str:
     if not _LEASE_NAME.fullmatch(value):
         raise invalid("name", "must be 1 to 64 letters, digits or any of . _ @ / -")
     return value
+
+
+def node_name(value: str) -> str:
+    if not _NODE_NAME.fullmatch(value):
+        raise invalid("name", "must be 1 to 64 letters, digits or any of . _ : -, the first a letter or a digit")
+    return value
+
+
+def node_address(field: str, value: str) -> tuple[str, str]:
+    """HOST:PORT by which others reach a node, and the host alone."""
+    match = _NODE_ADDRESS.fullmatch(bounded(field, value, limits.MEMBER_ADDRESS_BYTES_MAX))
+    if match is None or not 1 <= int(match["port"]) <= 65_535:
+        raise invalid(field, "must be HOST:PORT, or [ADDRESS]:PORT for IPv6")
+    host = match["v6"] or match["host"]
+    if host in _EVERYWHERE:
+        raise invalid(field, "must be an address by which others reach the node, and not all of this machine's")
+    return value, host
 
 
 def visible_ascii(field: str, value: str, characters_max: int) -> str:

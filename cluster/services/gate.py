@@ -21,9 +21,19 @@ from grpc import aio
 from structlog.typing import FilteringBoundLogger
 
 from cluster.services import fields, limits
-from cluster.services.identity import certificate_identity
-from cluster.services.roles import is_allowed
-from cluster.services.status import CallError, Reason, abort, exhausted, internal, malformed, not_allowed, revoked
+from cluster.services.identity import Identity, Kind, certificate_identity
+from cluster.services.roles import FOR_INVITED, is_allowed
+from cluster.services.status import (
+    CallError,
+    Reason,
+    abort,
+    exhausted,
+    internal,
+    malformed,
+    not_allowed,
+    not_filled,
+    revoked,
+)
 from cluster.state.records import Role
 
 # gRPC's handlers are of any request and response; their types are checked where they are made.
@@ -63,7 +73,8 @@ MALFORMED: Final = _Malformed()
 
 
 class Gate(aio.ServerInterceptor):
-    """See the module. `roles_of` and `is_revoked` read the local state; who is revoked has no role.
+    """See the module. `roles_of` and `is_revoked` read the local state; who is revoked has no role. Before `is_filled`,
+    a node that joins knows of nobody.
 
     `on_call(method, status, seconds)` is told how each call ended; no seconds of a stream, which lasts as it is used.
     """
@@ -75,6 +86,7 @@ class Gate(aio.ServerInterceptor):
         roles_of: Callable[[str], frozenset[Role]],
         is_revoked: Callable[[str], bool],
         log: FilteringBoundLogger,
+        is_filled: Callable[[], bool] = lambda: True,
         on_call: Callable[[str, str, float | None], None] = lambda _method, _status, _seconds: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,6 +94,7 @@ class Gate(aio.ServerInterceptor):
         self._roles_of = roles_of
         self._is_revoked = is_revoked
         self._log = log
+        self._is_filled = is_filled
         self._on_call = on_call
         self._monotonic = monotonic
         self._in_flight: Counter[str] = Counter()
@@ -173,7 +186,7 @@ class Gate(aio.ServerInterceptor):
             CallError: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
         """
         identity = certificate_identity(context.auth_context(), self._cluster_id)
-        authorise = partial(self._authorise, method, identity.uri)
+        authorise = partial(self._authorise, method, identity)
         authorise()
         if request is MALFORMED:
             raise malformed()
@@ -188,12 +201,16 @@ class Gate(aio.ServerInterceptor):
         finally:
             self._in_flight[service] -= 1
 
-    def _authorise(self, method: str, identity: str) -> None:
-        roles = self._roles_of(identity)
-        if not roles and self._is_revoked(identity):
+    def _authorise(self, method: str, identity: Identity) -> None:
+        if identity.kind is Kind.JOIN:
+            if method not in FOR_INVITED:
+                raise not_allowed()
+            return
+        roles = self._roles_of(identity.uri)
+        if not roles and self._is_revoked(identity.uri):
             raise revoked()
         if not is_allowed(method, roles):
-            raise not_allowed()
+            raise not_allowed() if self._is_filled() else not_filled()
 
     async def _end(self, method: str, request: object, context: Context, error: Exception) -> NoReturn:
         request_id = _request_id(request)

@@ -15,13 +15,15 @@ SCHEME = b"watchword://"
 _IDENTITY = re.compile(
     r"watchword://(?P<cluster>[0-9a-f]{32})/"
     r"(?:(?P<node>node)/(?P<member>[A-Za-z0-9._@-]{1,64})"
-    r"|client/(?P<name>[A-Za-z0-9._@-]{1,64})(?:/(?:[2-9]|[1-9][0-9]{1,3}))?)"
+    r"|client/(?P<name>[A-Za-z0-9._@-]{1,64})(?:/(?:[2-9]|[1-9][0-9]{1,3}))?"
+    r"|join/(?P<invitation>[0-9a-f]{32}))"
 )
 
 
 class Kind(StrEnum):
     NODE = "node"
     CLIENT = "client"
+    JOIN = "join"  # a node that is to be, by an invitation's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +49,5 @@ def certificate_identity(auth_context: Mapping[str, Iterable[bytes]], cluster_id
         raise unauthenticated("the identity in the certificate is malformed")
     if match["cluster"] != cluster_id:
         raise unauthenticated("the certificate belongs to another cluster")
-    kind = Kind.NODE if match["node"] else Kind.CLIENT
-    return Identity(kind=kind, name=match["member"] or match["name"], uri=match[0])
+    kind = Kind.NODE if match["node"] else Kind.JOIN if match["invitation"] else Kind.CLIENT
+    return Identity(kind=kind, name=match["member"] or match["invitation"] or match["name"], uri=match[0])

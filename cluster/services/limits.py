@@ -36,6 +36,15 @@ CSR_BYTES_MAX: Final = 16 * 1024
 ROLES_MAX: Final = 32  # named in one request, also more than once
 CLIENT_LIFETIME_MS: Final = 730 * 24 * 3600 * 1000
 
+# Members.
+INVITATION_MS_DEFAULT: Final = 3600 * 1000
+INVITATION_MS_MIN: Final = records.INVITATION_MS_MIN
+INVITATION_MS_MAX: Final = records.INVITATION_MS_MAX
+# The certificate in a token lives on for a while, so that whoever comes late is told so and not just cut off.
+INVITATION_CERTIFICATE_MS: Final = records.INVITATION_KEPT_MS
+MEMBER_ADDRESS_BYTES_MAX: Final = records.MEMBER_ADDRESS_BYTES_MAX
+MEMBERS_LOOK_S: Final = 0.05  # between two looks at a change that is waited for
+
 # Leases.
 LEASE_TTL_MS_MIN: Final = records.LEASE_TTL_MS_MIN
 LEASE_TTL_MS_MAX: Final = records.LEASE_TTL_MS_MAX

@@ -122,6 +122,19 @@ class ClusterView:
     wall_ms: int = 0
 
 
+class Membership(Protocol):
+    """What the node knows of who leads, and what a new node is given."""
+
+    def leader(self) -> str | None:
+        """Its member id, where this node knows."""
+        ...
+
+    def kek_id(self) -> str: ...
+    def kek_text(self) -> str:
+        """The key-encryption key as a key file has it."""
+        ...
+
+
 class StatusSource(Protocol):
     def cluster_view(self) -> ClusterView:
         """At once, without the log; works without a quorum."""

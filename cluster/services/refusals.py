@@ -12,10 +12,13 @@ from cluster.services.status import (
     internal,
     invalid,
     lease_lost,
+    no_invitation,
     no_such_client,
     no_such_lease,
+    no_such_node,
     no_such_token,
     no_such_user,
+    node_exists,
     not_allowed,
     not_for_this_user,
     precondition,
@@ -38,10 +41,19 @@ def no_answer(error: Unavailable) -> CallError:
 
 
 def _not_found(field: str) -> CallError:
-    return {"token_id": no_such_token, "name": no_such_client, "lease": no_such_lease}.get(field, no_such_user)()
+    missing: dict[str, Callable[[], CallError]] = {
+        "token_id": no_such_token,
+        "name": no_such_client,
+        "lease": no_such_lease,
+        "member_id": no_such_node,
+        "invitation": no_invitation,
+    }
+    return missing.get(field, no_such_user)()
 
 
 def _already_exists(field: str) -> CallError:
+    if field in {"member_id", "member_name", "peer_address", "client_address"}:
+        return node_exists(field)
     return {"secret": token_exists, "name": client_exists}.get(field, user_exists)()
 
 
@@ -93,6 +105,43 @@ _PRECONDITIONS: Final[Mapping[str, tuple[Reason, str, str, str]]] = {
         "name",
         "the cluster knows as many clients as it may",
         "use one that there is",
+    ),
+    "members_max": (
+        Reason.LIMIT_REACHED,
+        "name",
+        "the cluster has as many nodes as it may",
+        "remove one first",
+    ),
+    "invitations_max": (
+        Reason.LIMIT_REACHED,
+        "ttl_ms",
+        "there are as many invitations as there may be",
+        "use one that there is, or wait until some are over",
+    ),
+    "invitation_expired": (
+        Reason.INVITATION_EXPIRED,
+        "secret",
+        "the joining token is too old",
+        "ask an operator for a new one (`watchword node invite`)",
+    ),
+    "invitation_spent": (
+        Reason.INVITATION_SPENT,
+        "secret",
+        "the joining token was used already",
+        "ask an operator for a new one (`watchword node invite`)",
+    ),
+    "last_member": (
+        Reason.QUORUM_AT_RISK,
+        "node",
+        "no other node would be left that votes",
+        "let another join first",
+    ),
+    "only_voter": (Reason.NOT_A_VOTER, "node", "there is no other node that could lead", "let another join first"),
+    "not_a_voter": (
+        Reason.NOT_A_VOTER,
+        "node",
+        "the node does not vote, so that it can't lead",
+        "wait until it has caught up (`watchword node list`)",
     ),
     "lease_held": (
         Reason.LEASE_HELD,

@@ -56,6 +56,11 @@ ALLOWED: Final = MappingProxyType(
         "/watchword.v1.Cluster/GetStatus": EVERY_ROLE,
         "/watchword.v1.Cluster/AcquireLease": DIRECTORY,
         "/watchword.v1.Cluster/RenewLease": DIRECTORY,
+        "/watchword.v1.Cluster/Invite": OPERATOR,
+        # No role, but an invitation: FOR_INVITED.
+        "/watchword.v1.Cluster/Join": frozenset(),
+        "/watchword.v1.Cluster/RemoveMember": OPERATOR,
+        "/watchword.v1.Cluster/TransferLeadership": OPERATOR,
         "/watchword.v1.Cluster/ReleaseLease": DIRECTORY,
         "/watchword.v1.Cluster/ListLeases": LEASES,
         "/watchword.v1.Events/Read": AUDIT,
@@ -71,6 +76,10 @@ FOR_ANY_CERTIFICATE: Final = frozenset(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     }
 )
+
+
+# All that the certificate in a joining token is good for.
+FOR_INVITED: Final = frozenset({"/watchword.v1.Cluster/Join"})
 
 
 def is_allowed(method: str, roles: frozenset[Role]) -> bool:

@@ -55,6 +55,15 @@ class Reason(StrEnum):
     USER_DISABLED = "USER_DISABLED"
     CODES_REPLACED = "CODES_REPLACED"
     NO_SUCH_LEASE = "NO_SUCH_LEASE"
+    NO_SUCH_NODE = "NO_SUCH_NODE"
+    NODE_EXISTS = "NODE_EXISTS"
+    NO_INVITATION = "NO_INVITATION"
+    INVITATION_EXPIRED = "INVITATION_EXPIRED"
+    INVITATION_SPENT = "INVITATION_SPENT"
+    CHANGE_PENDING = "CHANGE_PENDING"
+    QUORUM_AT_RISK = "QUORUM_AT_RISK"
+    NOT_A_VOTER = "NOT_A_VOTER"
+    NOT_FILLED = "NOT_FILLED"
     LEASE_HELD = "LEASE_HELD"
     LEASE_LOST = "LEASE_LOST"
     CHANGED_MEANWHILE = "CHANGED_MEANWHILE"
@@ -194,6 +203,36 @@ def lease_lost() -> CallError:
         "epoch",
         "this epoch of the lease is over, or is not the caller's",
         "stop what is done under it, and acquire the lease anew",
+    )
+
+
+def no_such_node() -> CallError:
+    return _missing(Reason.NO_SUCH_NODE, "node", "look for it with `watchword node list`")
+
+
+def no_invitation() -> CallError:
+    return _missing(Reason.NO_INVITATION, "invitation", "ask an operator for a new token (`watchword node invite`)")
+
+
+def node_exists(field: str) -> CallError:
+    what = {"member_name": "name", "peer_address": "address for the other nodes", "client_address": "address"}
+    return _existing(
+        Reason.NODE_EXISTS,
+        "node",
+        f"another node has this {what.get(field, 'id')}",
+        "choose another, or remove that node first (`watchword node list`)",
+    )
+
+
+def not_filled() -> CallError:
+    return unavailable(Reason.NOT_FILLED, "this node has joined and does not know the cluster yet", "ask another node")
+
+
+def change_pending(what: str = "another change of members is under way") -> CallError:
+    return unavailable(
+        Reason.CHANGE_PENDING,
+        what,
+        "wait for it (`watchword node list`), and try again; remove a node that never comes up",
     )
 
 

@@ -293,11 +293,10 @@ class SettleMember(Command, frozen=True):
 
 
 class TransferLeadership(Command, frozen=True):
-    """`to_member` empty: to any other."""
+    """`to_member` empty: to any other. `generated`: the id of who led when it was asked for."""
 
     KIND = Kind.TRANSFER_LEADERSHIP
     SINCE = 2
-    from_member: str
     to_member: str
 
 

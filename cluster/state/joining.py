@@ -1,18 +1,20 @@
 """Invitations: a new node joins by one, once and until its end, both by the log's time."""
 
 import hmac
+from hashlib import blake2b
 from typing import Final
 
 from msgspec.structs import replace
 
 from cluster.state import membership
 from cluster.state.commands import Invite, Join
-from cluster.state.context import Context
+from cluster.state.context import Context, Reads
 from cluster.state.records import (
     INVITATION_ID_BYTES,
     INVITATION_KEPT_MS,
     INVITATION_MS_MAX,
     INVITATION_MS_MIN,
+    INVITATION_SECRET_BYTES,
     INVITATIONS_MAX,
     KEY_DIGEST_BYTES,
     MEMBER_ID_BYTES,
@@ -20,9 +22,10 @@ from cluster.state.records import (
     Member,
 )
 from cluster.state.results import Code, Refused, Result
-from cluster.state.store import INVITATIONS, MEMBERS, Transaction
+from cluster.state.store import INVITATIONS, MEMBERS, REQUEST_KEY, SINGLE, Transaction
 
 SECRET_DIGEST_BYTES: Final = 32
+_PURPOSE: Final = b"watchword invitation"  # sets this key apart from other uses of the same secret
 INVITE_GENERATED_BYTES: Final = INVITATION_ID_BYTES + SECRET_DIGEST_BYTES
 
 
@@ -77,3 +80,17 @@ def _again(transaction: Transaction, command: Join, invitation: Invitation, new:
     if not same or member is None or member.leaving or replace(member, voter=False) != new:
         raise Refused(Code.FAILED_PRECONDITION, "invitation_spent")
     return Result(Code.OK, token_id=invitation.member_id)
+
+
+def secret_of(state: Reads, client: str, request_id: str, invitation_id: bytes) -> bytes:
+    """The secret of the invitation with that id that is made for this request.
+
+    Derived and not drawn, so that a retry, through any node, can show it. Without the request's id, which is not kept,
+    the state does not give it away.
+    """
+    key = state.read(REQUEST_KEY, SINGLE)
+    assert key is not None, "every state has one"
+    derived = blake2b(_PURPOSE, key=key.key, digest_size=32).digest()
+    parts = (invitation_id, client.encode(), request_id.encode())
+    asked = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return blake2b(asked, key=derived, digest_size=INVITATION_SECRET_BYTES).digest()

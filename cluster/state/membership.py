@@ -87,13 +87,17 @@ def settle_member(transaction: Transaction, command: SettleMember, context: Cont
 
 def transfer_leadership(transaction: Transaction, command: TransferLeadership, context: Context) -> Result:
     """The leader's node looks for the record, and acts. FAILED_PRECONDITION: `only_voter`, `not_a_voter`."""
-    voters = {member_id for member_id, member in _members(transaction).items() if member.settled}
-    if not voters - {command.from_member}:
+    members = _members(transaction)
+    leads = context.generated.decode("ascii", "replace")
+    if leads not in members:
+        raise Refused(Code.INVALID_ARGUMENT, "generated")
+    voters = {member_id for member_id, member in members.items() if member.settled}
+    if not voters - {leads}:
         raise Refused(Code.FAILED_PRECONDITION, "only_voter")
     if command.to_member and command.to_member not in voters:
         raise Refused(Code.FAILED_PRECONDITION, "not_a_voter")
-    transaction.write(TRANSFERS, SINGLE, Transfer(command.from_member, command.to_member, context.now_ms))
-    return done("leadership_transferred", command.to_member or command.from_member, context)
+    transaction.write(TRANSFERS, SINGLE, Transfer(leads, command.to_member, context.now_ms))
+    return done("leadership_transferred", command.to_member or leads, context)
 
 
 def configure(transaction: Transaction, voters: Sequence[str], learners: Sequence[str], now_ms: int) -> None:

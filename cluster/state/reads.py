@@ -213,6 +213,16 @@ def was_removed(state: State, member_id: str) -> bool:
     return state.read(FORMER_MEMBERS, member_id.encode()) is not None
 
 
+def former_member(state: State, name: str) -> str | None:
+    """The id of the last member of that name that was removed."""
+    removed = [
+        (record.removed_ms, key)
+        for key in state.keys(FORMER_MEMBERS)
+        if (record := state.read(FORMER_MEMBERS, key)) is not None and record.name == name
+    ]
+    return max(removed)[1].decode() if removed else None
+
+
 def invitation(state: State, invitation_id: str) -> Invitation | None:
     return state.read(INVITATIONS, invitation_id.encode())
 

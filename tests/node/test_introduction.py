@@ -15,6 +15,7 @@ from cluster.raft.introduction import (
     Introduction,
     RefusedError,
     RemovedError,
+    TwiceError,
     check_introduction,
     decode_introduction,
     encode_introduction,
@@ -22,7 +23,7 @@ from cluster.raft.introduction import (
 )
 
 OWN = Introduction("c" * 32, 2, "e" * 32, "1" * 32)
-OTHER = Introduction("c" * 32, 2, "e" * 32, "2" * 32)
+OTHER = Introduction("c" * 32, 2, "e" * 32, "2" * 32, "192.0.2.1", 7401, "5e551011")
 CERTIFIED = ("c" * 32, "2" * 32)
 
 
@@ -54,16 +55,18 @@ def test_an_introduction_is_read_as_it_was_written() -> None:
 
 def test_a_refusal_is_read_as_one() -> None:
     with pytest.raises(RefusedError, match="the peer refused this node: 'because'"):
-        decode_introduction(encode_refusal("because"))
+        decode_introduction(encode_refusal(RefusedError("because")))
 
 
-def test_a_refusal_of_a_removed_member_says_so() -> None:
+def test_a_refusal_that_can_be_acted_upon_says_so() -> None:
     with pytest.raises(RemovedError, match="because"):
-        decode_introduction(encode_refusal("because", removed=True))
-    for more in (False, 1, "yes", None):
+        decode_introduction(encode_refusal(RemovedError("because")))
+    with pytest.raises(TwiceError, match="because"):
+        decode_introduction(encode_refusal(TwiceError("because")))
+    for more in (True, 3, -1, "yes", None):
         with pytest.raises(RefusedError) as refused:
             decode_introduction(msgpack.packb([0, "because", more]))
-        assert not isinstance(refused.value, RemovedError)
+        assert type(refused.value) is RefusedError
 
 
 def test_another_protocol_version_is_named() -> None:

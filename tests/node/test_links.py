@@ -44,7 +44,11 @@ class Endpoint:
         self.incarnation = (1, "e" * 32)
         self.credential = cluster.node(member_id)
         self.settings = settings
+        self.place: tuple[str, int] = ("", 0)  # where it says that it is reached
+        self.session = ""
         self.removed: set[str] = set()
+        self.elsewhere = 0
+        self.met: list[str] = []
         self.told: list[str] = []
         self.socket = listening_socket()
         self.address = PeerAddress("127.0.0.1", self.socket.getsockname()[1])
@@ -53,7 +57,7 @@ class Endpoint:
     def start(self) -> None:
         server_tls, client_tls = self.cluster.contexts(self.credential)
         self.links = Links(
-            own=Introduction(self.cluster.cluster_id, *self.incarnation, self.member_id),
+            own=Introduction(self.cluster.cluster_id, *self.incarnation, self.member_id, *self.place, self.session),
             identify=node_of_certificate,
             server_tls=server_tls,
             client_tls=client_tls,
@@ -65,8 +69,13 @@ class Endpoint:
             settings=self.settings,
             was_removed=self.removed.__contains__,
             told_of_removal=self.told.append,
+            told_of_another=self.told_of_another,
+            met=self.met.append,
         )
         self.links.listen(self.socket)
+
+    def told_of_another(self) -> None:
+        self.elsewhere += 1
 
     def note(self, into: list[tuple[str, bytes]] | list[tuple[str, str]], what: tuple[str, bytes | str]) -> None:
         into.append(what)  # type: ignore[arg-type]
@@ -346,35 +355,3 @@ async def test_a_removed_peer_is_disconnected(start: Callable[..., None]) -> Non
     two.links.send(one.member_id, b"still here?")
     await until(lambda: ("disconnected", one.member_id) in two.states)
     assert one.received == []
-
-
-async def test_a_removed_member_that_comes_back_is_told(start: Callable[..., None]) -> None:
-    one, two = pair()
-    one.removed.add(two.member_id)
-    start(one)
-    start(two)
-    two.links.set_peers({one.member_id: one.address})
-    await until(lambda: two.told == [one.member_id])
-    assert any("was removed" in line["reason"] for line in one.logged("peer_refused"))
-    assert two.states == []
-
-
-async def test_who_merely_does_not_know_a_member_tells_it_nothing(start: Callable[..., None]) -> None:
-    """It may lag behind the entry that makes this one a member."""
-    one, two = pair()
-    start(one)
-    start(two)
-    two.links.set_peers({one.member_id: one.address})
-    await until(lambda: any("not a member" in line["reason"] for line in two.logged("peer_refused")))
-    assert two.told == []
-
-
-async def test_only_the_peer_itself_is_believed_about_a_removal(start: Callable[..., None]) -> None:
-    one, two = pair()
-    one.removed.add(two.member_id)
-    one.credential = CLUSTER.node(MEMBERS[2])
-    start(one)
-    start(two)
-    two.links.set_peers({one.member_id: one.address})
-    await until(lambda: any("was removed" in line["reason"] for line in two.logged("peer_refused")))
-    assert two.told == []

@@ -81,9 +81,10 @@ class Stage:
     def join(self, name: str) -> Actor:
         """A real machine that knows who is a member, is none, and has nothing of the log."""
         actor = self.actors[name] = Actor(self, name, (0, 0), joins=True)
-        actor.connect()
-        for other in self.names:
-            self[other].engine.connected(member(name))
+        for other in self.actors.values():
+            if other is not actor:
+                actor.engine.connected(member(other.name))
+                other.engine.connected(member(name))
         return actor
 
     # -- what the test says for members that are not real ------------------------------------------------------------

@@ -10,6 +10,7 @@ from cluster.raft.engine import Configuration
 from cluster.raft.entries import configuration_in, pack_configuration, stamp_of, unpack
 from cluster.raft.errors import ChangeRefused, FrameRefused, RemovedFromCluster
 from cluster.raft.membership import Membership, objection
+from cluster.raft.messages import Append, Vote
 from tests.raft.stage import Stage, member
 
 THREE = Configuration(("a", "b", "c"))
@@ -172,3 +173,47 @@ def test_a_member_that_applies_its_own_removal_stops_by_name() -> None:
     joined.sync()
     with pytest.raises(RemovedFromCluster):
         joined.engine.tick()
+
+
+def test_a_lone_leader_takes_in_a_second_and_a_third() -> None:
+    stage = Stage("a", "a")
+    stage.run(2.0)
+    stage["a"].shelf.take(1)
+    engine = stage["a"].engine
+    for name in "bc":
+        stage.join(name)
+        engine.change_configuration(engine.configuration.with_learner(member(name)))
+        stage.run(1.0)
+        engine.change_configuration(engine.configuration.with_voter(member(name)))
+        stage.run(1.0)
+    assert stage["b"].engine.configuration == Configuration(tuple(member(name) for name in "abc"))
+    stage.propose("a", b"together")
+    stage.run(0.5)
+    assert all(stage[name].machine.payloads[-1] == b"together" for name in "abc")
+
+
+def test_a_member_that_was_away_follows_a_leader_that_joined_meanwhile() -> None:
+    stage, leader = _led("abc")
+    stage[leader].shelf.take(1)
+    engine = stage[leader].engine
+    away = next(name for name in "abc" if name != leader)
+    stage.isolate(away)
+    stage.cuts.add(frozenset((away, "d")))
+    stage.join("d")
+    engine.change_configuration(engine.configuration.with_learner(member("d")))
+    stage.run(1.0)
+    engine.change_configuration(engine.configuration.with_voter(member("d")))
+    stage.run(1.0)
+    engine.transfer_leadership(member("d"))
+    stage.run(1.0)
+    assert stage["d"].is_leader
+    with pytest.raises(FrameRefused, match="not a member"):
+        stage.say("d", away, Append(2, 1, 2, ()), 5)
+    stage[away].engine.met(member("d"))
+    with pytest.raises(FrameRefused, match="not a member"):
+        stage.say("d", away, Vote(), 5)
+    stage.cuts.remove(frozenset((away, "d")))
+    stage.run(2.0)
+    assert stage[away].engine.status().leader == member("d")
+    assert stage[away].machine.applied == stage["d"].machine.applied
+    assert stage[away].engine.configuration == stage["d"].engine.configuration

@@ -12,6 +12,7 @@ from cluster.services.authentication import AuthenticationService
 from cluster.services.cluster import ClusterService
 from cluster.services.gate import Gate
 from cluster.services.hashing import HashPool
+from cluster.services.membership import Hosting
 from cluster.services.ports import ClusterView, NodeRole, NodeView, Unavailable
 from cluster.services.proposals import Proposals
 from cluster.services.sign_ins import SignIns
@@ -65,6 +66,7 @@ class DirectNode:
         self.timeouts: list[float] = []
         self.before: Callable[[], None] = lambda: None
         self.answer: Result | None = None
+        self.led_by: str | None = MEMBER_ID
         self.hold = False  # what is submitted waits in `held`
         self.held: list[Submitted] = []
         self._submitted: list[Submitted] = []
@@ -114,6 +116,15 @@ class DirectNode:
         self._drawn["calls"] += 1
         return bytes([self._drawn["calls"]]) * length
 
+    def leader(self) -> str | None:
+        return self.led_by
+
+    def kek_id(self) -> str:
+        return "0" * 16
+
+    def kek_text(self) -> str:
+        return "the key-encryption key"
+
     def cluster_view(self) -> ClusterView:
         return ClusterView(
             cluster_id=CLUSTER_ID,
@@ -158,5 +169,5 @@ class DirectNode:
             AdministrationService(
                 proposals, IssuingAuthority(), sign_ins, random_bytes=self.random_bytes, wall_ms=lambda: self.now_ms
             ),
-            ClusterService(self, proposals, lambda: self.now_ms),
+            ClusterService(self, proposals, Hosting(self, IssuingAuthority(), self.random_bytes), lambda: self.now_ms),
         )

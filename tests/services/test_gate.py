@@ -100,6 +100,7 @@ def test_a_helpdesk_sees_no_secrets_and_an_auditor_changes_nothing() -> None:
     own = "/watchword.v1.Administration/RenewClient"  # its own certificate
     assert {method for method in changing if Role.AUDITOR in roles.ALLOWED[method]} == {own}
     assert Role.HELPDESK not in roles.ALLOWED["/watchword.v1.Administration/AddToken"]
+    assert {method for method, allowed in roles.ALLOWED.items() if not allowed} == roles.FOR_INVITED
     assert {method for method, allowed in roles.ALLOWED.items() if Role.FRONTEND in allowed} == {
         "/watchword.v1.Authentication/Verify",
         "/watchword.v1.Authentication/VerifyStream",

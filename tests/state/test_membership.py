@@ -188,13 +188,14 @@ def test_the_leaders_node_settles_what_it_cannot_do(driver: Driver) -> None:
 
 
 def test_a_wish_to_hand_on_is_kept_where_it_can_come_true(driver: Driver) -> None:
-    assert driver.run(TransferLeadership(FIRST, "")).field == "only_voter"
+    assert driver.run(TransferLeadership(""), generated=FIRST.encode()).field == "only_voter"
     second = joined(driver, 1)
-    assert driver.run(TransferLeadership(FIRST, "ff" * 16)).field == "not_a_voter"
+    assert driver.run(TransferLeadership("ff" * 16), generated=FIRST.encode()).field == "not_a_voter"
     assert reads.transfer(driver.state) is None
-    assert driver.run(TransferLeadership(FIRST, second)).code is Code.OK
+    assert driver.run(TransferLeadership(second), generated=FIRST.encode()).code is Code.OK
     wish = reads.transfer(driver.state)
     assert wish is not None
+    assert driver.run(TransferLeadership(second), generated=b"\xff").field == "generated"
     assert (wish.from_member, wish.to_member, wish.asked_ms) == (FIRST, second, driver.now_ms)
 
 

@@ -5,6 +5,7 @@ import warnings
 
 from watchword.v1 import cluster_pb2 as watchword_dot_v1_dot_cluster__pb2
 from watchword.v1 import leases_pb2 as watchword_dot_v1_dot_leases__pb2
+from watchword.v1 import members_pb2 as watchword_dot_v1_dot_members__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -60,6 +61,26 @@ class ClusterStub:
                 request_serializer=watchword_dot_v1_dot_leases__pb2.ListLeasesRequest.SerializeToString,
                 response_deserializer=watchword_dot_v1_dot_leases__pb2.ListLeasesResponse.FromString,
                 _registered_method=True)
+        self.Invite = channel.unary_unary(
+                '/watchword.v1.Cluster/Invite',
+                request_serializer=watchword_dot_v1_dot_members__pb2.InviteRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_members__pb2.InviteResponse.FromString,
+                _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/watchword.v1.Cluster/Join',
+                request_serializer=watchword_dot_v1_dot_members__pb2.JoinRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_members__pb2.JoinResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/watchword.v1.Cluster/RemoveMember',
+                request_serializer=watchword_dot_v1_dot_members__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_members__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/watchword.v1.Cluster/TransferLeadership',
+                request_serializer=watchword_dot_v1_dot_members__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=watchword_dot_v1_dot_members__pb2.TransferLeadershipResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer:
@@ -101,6 +122,35 @@ class ClusterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Invite(self, request, context):
+        """Members change one at a time. While another change is under way: UNAVAILABLE (CHANGE_PENDING), which is tried again.
+        A token that lets one node join, once and for a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """Spends the invitation and adds the node, which receives the log and votes once it has caught up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Answers when the node is no member any more. FAILED_PRECONDITION (QUORUM_AT_RISK) where too few of the others answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeadership(self, request, context):
+        """Answers when another leads. No request fails meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +178,26 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.ListLeases,
                     request_deserializer=watchword_dot_v1_dot_leases__pb2.ListLeasesRequest.FromString,
                     response_serializer=watchword_dot_v1_dot_leases__pb2.ListLeasesResponse.SerializeToString,
+            ),
+            'Invite': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invite,
+                    request_deserializer=watchword_dot_v1_dot_members__pb2.InviteRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_members__pb2.InviteResponse.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=watchword_dot_v1_dot_members__pb2.JoinRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_members__pb2.JoinResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=watchword_dot_v1_dot_members__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_members__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=watchword_dot_v1_dot_members__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=watchword_dot_v1_dot_members__pb2.TransferLeadershipResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -265,6 +335,114 @@ class Cluster:
             '/watchword.v1.Cluster/ListLeases',
             watchword_dot_v1_dot_leases__pb2.ListLeasesRequest.SerializeToString,
             watchword_dot_v1_dot_leases__pb2.ListLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/Invite',
+            watchword_dot_v1_dot_members__pb2.InviteRequest.SerializeToString,
+            watchword_dot_v1_dot_members__pb2.InviteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/Join',
+            watchword_dot_v1_dot_members__pb2.JoinRequest.SerializeToString,
+            watchword_dot_v1_dot_members__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/RemoveMember',
+            watchword_dot_v1_dot_members__pb2.RemoveMemberRequest.SerializeToString,
+            watchword_dot_v1_dot_members__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/watchword.v1.Cluster/TransferLeadership',
+            watchword_dot_v1_dot_members__pb2.TransferLeadershipRequest.SerializeToString,
+            watchword_dot_v1_dot_members__pb2.TransferLeadershipResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from watchword.v1 import cluster_pb2 as _cluster_pb2
 from watchword.v1 import leases_pb2 as _leases_pb2
+from watchword.v1 import members_pb2 as _members_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -45,6 +46,16 @@ class ClusterStub:
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_leases_pb2.ReleaseLeaseRequest, _leases_pb2.ReleaseLeaseResponse]
     """Ends it at once; fine also where that epoch is over. An operator may end anybody's."""
     ListLeases: _grpc.UnaryUnaryMultiCallable[_leases_pb2.ListLeasesRequest, _leases_pb2.ListLeasesResponse]
+    Invite: _grpc.UnaryUnaryMultiCallable[_members_pb2.InviteRequest, _members_pb2.InviteResponse]
+    """Members change one at a time. While another change is under way: UNAVAILABLE (CHANGE_PENDING), which is tried again.
+    A token that lets one node join, once and for a time.
+    """
+    Join: _grpc.UnaryUnaryMultiCallable[_members_pb2.JoinRequest, _members_pb2.JoinResponse]
+    """Spends the invitation and adds the node, which receives the log and votes once it has caught up."""
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.RemoveMemberRequest, _members_pb2.RemoveMemberResponse]
+    """Answers when the node is no member any more. FAILED_PRECONDITION (QUORUM_AT_RISK) where too few of the others answer."""
+    TransferLeadership: _grpc.UnaryUnaryMultiCallable[_members_pb2.TransferLeadershipRequest, _members_pb2.TransferLeadershipResponse]
+    """Answers when another leads. No request fails meanwhile."""
 
 @_typing.type_check_only
 class ClusterAsyncStub(ClusterStub):
@@ -62,6 +73,16 @@ class ClusterAsyncStub(ClusterStub):
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_leases_pb2.ReleaseLeaseRequest, _leases_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
     """Ends it at once; fine also where that epoch is over. An operator may end anybody's."""
     ListLeases: _aio.UnaryUnaryMultiCallable[_leases_pb2.ListLeasesRequest, _leases_pb2.ListLeasesResponse]  # type: ignore[assignment]
+    Invite: _aio.UnaryUnaryMultiCallable[_members_pb2.InviteRequest, _members_pb2.InviteResponse]  # type: ignore[assignment]
+    """Members change one at a time. While another change is under way: UNAVAILABLE (CHANGE_PENDING), which is tried again.
+    A token that lets one node join, once and for a time.
+    """
+    Join: _aio.UnaryUnaryMultiCallable[_members_pb2.JoinRequest, _members_pb2.JoinResponse]  # type: ignore[assignment]
+    """Spends the invitation and adds the node, which receives the log and votes once it has caught up."""
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_members_pb2.RemoveMemberRequest, _members_pb2.RemoveMemberResponse]  # type: ignore[assignment]
+    """Answers when the node is no member any more. FAILED_PRECONDITION (QUORUM_AT_RISK) where too few of the others answer."""
+    TransferLeadership: _aio.UnaryUnaryMultiCallable[_members_pb2.TransferLeadershipRequest, _members_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
+    """Answers when another leads. No request fails meanwhile."""
 
 class ClusterServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -106,5 +127,39 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _leases_pb2.ListLeasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_leases_pb2.ListLeasesResponse, _abc.Awaitable[_leases_pb2.ListLeasesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Invite(
+        self,
+        request: _members_pb2.InviteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.InviteResponse, _abc.Awaitable[_members_pb2.InviteResponse]]:
+        """Members change one at a time. While another change is under way: UNAVAILABLE (CHANGE_PENDING), which is tried again.
+        A token that lets one node join, once and for a time.
+        """
+
+    @_abc_1.abstractmethod
+    def Join(
+        self,
+        request: _members_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.JoinResponse, _abc.Awaitable[_members_pb2.JoinResponse]]:
+        """Spends the invitation and adds the node, which receives the log and votes once it has caught up."""
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _members_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.RemoveMemberResponse, _abc.Awaitable[_members_pb2.RemoveMemberResponse]]:
+        """Answers when the node is no member any more. FAILED_PRECONDITION (QUORUM_AT_RISK) where too few of the others answer."""
+
+    @_abc_1.abstractmethod
+    def TransferLeadership(
+        self,
+        request: _members_pb2.TransferLeadershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.TransferLeadershipResponse, _abc.Awaitable[_members_pb2.TransferLeadershipResponse]]:
+        """Answers when another leads. No request fails meanwhile."""
 
 def add_ClusterServicer_to_server(servicer: ClusterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
