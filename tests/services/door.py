@@ -77,10 +77,11 @@ async def open_door(
     roles_of: Callable[[str], frozenset[Role]],
     services: Callable[[Gate, FilteringBoundLogger], Services],
     is_revoked: Callable[[str], bool] = lambda _identity: False,
+    is_filled: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Door]:
     log: list[MutableMapping[str, Any]] = []
     logger: FilteringBoundLogger = structlog.wrap_logger(None, processors=[_collect(log)])
-    gate = Gate(cluster_id=CLUSTER_ID, roles_of=roles_of, is_revoked=is_revoked, log=logger)
+    gate = Gate(cluster_id=CLUSTER_ID, roles_of=roles_of, is_revoked=is_revoked, is_filled=is_filled, log=logger)
     made = services(gate, logger)
     server = build_server(
         gate=gate,
