@@ -26,7 +26,7 @@ from cluster.state.records import (
     Transfer,
     User,
 )
-from cluster.state.results import Decision, Reason
+from cluster.state.results import Decision, Reason, decision_of
 from cluster.state.store import (
     ATTEMPTS,
     BYPASSES,
@@ -268,7 +268,7 @@ def _attempt_view(state: State, attempt: Attempt) -> AttemptView:
     reason = Reason(attempt.reason)
     return AttemptView(
         attempt.at_ms,
-        Decision.ACCEPT if reason is Reason.ACCEPTED else Decision.REJECT,
+        decision_of(reason),
         reason,
         attempt.token_id,
         full_client(state, attempt.client),

@@ -155,6 +155,8 @@ def test_a_pin_that_somebody_else_set_or_that_is_old_is_due(desk: Desk) -> None:
     desk.set_pin("anna", "9753", must_change=True)
     due = desk.verify("anna", "9753" + hotp(0))
     assert (due.reason, due.decision) == (Reason.PIN_DUE, Decision.ACCEPT)
+    [attempt] = reads.list_attempts(desk.driver.state, "anna")
+    assert (attempt.reason, attempt.decision) == (due.reason, due.decision)
     assert desk.change_pin("anna", "9753", hotp(1), "8642").reason is Reason.ACCEPTED
     assert desk.verify("anna", "8642" + hotp(2)).reason is Reason.ACCEPTED
     desk.driver.run(SetSettings((("pin_max_age_ms", 60_000),)))
