@@ -52,6 +52,10 @@ class Generations:
         current = [Generation(self.path, self._index_of(self.path))] if self._files.exists(self.path) else []
         return current + self._list_previous()
 
+    def older(self) -> list[Generation]:
+        """Those before the current one, newest first; by their names, so that it also works where that is damaged."""
+        return self._list_previous()
+
     def publish(self, temporary_path: str) -> None:
         """Makes a verified, synced file the current one; the one before becomes a generation, surplus ones go.
 

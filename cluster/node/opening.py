@@ -134,8 +134,7 @@ def _load_current(files: Files, generations: Generations, keys: KeyRing) -> tupl
             f"{path}: this node has no data file; restore it, or let the node join as a new member"
         ) from error
     except (Damaged, DataRefusedError) as error:
-        older = [generation.path for generation in generations.kept() if generation.path != path]
-        good = [copy for copy in older if _is_good(files, copy, keys)]
+        good = [older.path for older in generations.older() if _is_good(files, older.path, keys)]
         if not good:
             raise
         raise DataRefusedError(

@@ -284,7 +284,8 @@ def test_damage_is_noticed_before_use(node: Path, name: str, change: Callable[[b
     assert contents(node) == before
 
 
-def test_damage_names_the_last_known_good_copies_and_they_open(node: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"X" + data[1:], lambda data: b""])
+def test_damage_names_the_last_known_good_copies_and_they_open(node: Path, damage: Callable[[bytes], bytes]) -> None:
     first = opened(node)
     append(first, 5)
     advance(first.state, first)
@@ -292,7 +293,7 @@ def test_damage_names_the_last_known_good_copies_and_they_open(node: Path) -> No
     first.generations.publish(first.generations.temporary_path("x"))
     close(first)
     path = node / "mfa.data"
-    path.write_bytes(path.read_bytes()[:-20])
+    path.write_bytes(damage(path.read_bytes()))
     message = refused(node, DataRefusedError, "Last known good")
     assert str(node / "mfa.data.1") in message
     path.rename(node / "damaged")
