@@ -17,14 +17,14 @@ from types import FrameType
 from typing import Self
 
 from cluster.node.configuration import LoadedConfiguration, load_configuration
-from cluster.node.directory import DirectoryLock
+from cluster.node.directory import DirectoryLock, holder_of
 from cluster.node.errors import EXIT_STOPPED, ConfigurationError, DirectoryError, NodeError
 from cluster.node.listening import listen
 from datastore.errors import DatastoreError
 from datastore.files import RealFiles
 from tools.development_files import DevelopmentDirectory, open_or_make
 from tools.output import Output
-from tools.serve import exit_code_of
+from tools.serve import say
 from tools.session import PROFILE_DEFAULT
 from watchword.client import Client
 from watchword.errors import WatchwordError
@@ -34,6 +34,8 @@ POLL_S = 0.1
 READY_S = 60.0
 # Time for requests, leadership and the last data file, in a node's own order of ending.
 END_S = 60.0
+
+OTHER_CLUSTER = "stop what uses it, or make another cluster with --dir DIR --port PORT"
 
 
 def up_command(directory: Path, *, nodes: int | None, port: int | None, output: Output) -> int:
@@ -50,10 +52,10 @@ def up_command(directory: Path, *, nodes: int | None, port: int | None, output: 
         lock = DirectoryLock.take(place.path)
         configurations = checked_configurations(place)
     except (NodeError, DatastoreError) as error:
-        code = exit_code_of(error)
-        document = {"error": type(error).__name__, "message": str(error), "advice": "", "exit_code": code}
-        output.say_error(document, str(error))
-        return code
+        return say(error, output)
+    except OSError as error:
+        what = f"{directory}: can't be used ({error.strerror}); name a directory of your own with --dir DIR"
+        return say(DirectoryError(what), output)
     with DevelopmentCluster(place, configurations, output) as cluster:
         cluster.say_where()
         cluster.run(stop)
@@ -62,7 +64,7 @@ def up_command(directory: Path, *, nodes: int | None, port: int | None, output: 
 
 
 def checked_configurations(place: DevelopmentDirectory) -> dict[str, LoadedConfiguration]:
-    """Each node's configuration, on loopback, with its ports free.
+    """Each node's configuration, on loopback, with its directory and ports free.
 
     Raises:
         NodeError: what is wrong, before anything is started.
@@ -73,6 +75,12 @@ def checked_configurations(place: DevelopmentDirectory) -> dict[str, LoadedConfi
             f"{place.path}: holds no node; restore one into {place.path}/node-1, or remove {place.path}"
         )
     loaded = {name: load_configuration(file) for name, file in files.items()}
+    running = {name: holder for name, each in loaded.items() if (holder := holder_of(each.directory))}
+    if running:
+        raise DirectoryError(
+            f"{' and '.join(running)} still run{'s' if len(running) == 1 else ''}, started by hand or left by an `up`"
+            f" that was killed; stop what runs, then repeat: kill {' '.join(running.values())}"
+        )
     for configuration in loaded.values():
         addresses = {"client_address": configuration.client, "peer_address": configuration.peer}
         if configuration.metrics is not None:
@@ -83,7 +91,7 @@ def checked_configurations(place: DevelopmentDirectory) -> dict[str, LoadedConfi
                     f"{configuration.path}: {option} {address} is not loopback, and `watchword up` is for development;"
                     " put 127.0.0.1 back, or use `watchword serve`"
                 )
-            listen(address, option).close()
+            listen(address, option, OTHER_CLUSTER).close()
     return loaded
 
 
@@ -135,7 +143,7 @@ class DevelopmentCluster:
         while self._running and not stop.wait(POLL_S):
             self._notice_deaths()
         if not self._running:
-            self._output.note("no node is left; `watchword up` starts them again with the same data")
+            self._output.note(f"no node is left; `{self._again()}` starts them again with the same data")
 
     def _wait_until_ready(self, stop: threading.Event) -> None:
         deadline = time.monotonic() + READY_S
@@ -166,7 +174,11 @@ class DevelopmentCluster:
         print("Ready. Try, in another terminal:")
         for command in ("user add alice", "token add alice --type totp", "verify alice"):
             print(f"  {program()}{profile} {command}")
-        print("Ctrl-C stops it; `watchword up` goes on with the same data.", flush=True)
+        print(f"Ctrl-C stops it; `{self._again()}` goes on with the same data.", flush=True)
+
+    def _again(self) -> str:
+        path = self._place.path
+        return f"{program()} up" + ("" if path == PROFILE_DEFAULT.absolute().parent else f" --dir {_shown(path)}")
 
     def _notice_deaths(self) -> None:
         for name, process in list(self._running.items()):

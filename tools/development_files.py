@@ -24,6 +24,7 @@ from cluster.node import bootstrap
 from cluster.node.clock import system_wall_ms
 from cluster.node.configuration import Address
 from cluster.node.errors import ConfigurationError, DirectoryError
+from cluster.node.listening import listen
 from cluster.state.records import Role
 from datastore.files import Files
 from datastore.keys import KeyRing, key_text, new_kek, write_kek_file
@@ -39,6 +40,7 @@ KEK_FILE = "kek.key"
 ROOT_KEY_FILE = "root.key"
 CLIENT_NAME = "developer"
 LOG_FILE = "log"
+OTHER_PORTS = "stop what uses it, or choose other ports with --port PORT"
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +85,7 @@ def open_or_make(files: Files, path: Path, nodes: int | None, port: int | None) 
 
     Raises:
         ConfigurationError: such an option, or one out of range.
+        AddressError: a port of a cluster that is to be made is in use; nothing was made.
         DirectoryError: something else lies in the directory.
         DatastoreError: the disk said no.
     """
@@ -90,7 +93,9 @@ def open_or_make(files: Files, path: Path, nodes: int | None, port: int | None) 
     if (path / LAYOUT_FILE).exists():
         files.check_directory(str(path))
         return DevelopmentDirectory(path, _agreed(_read_layout(path / LAYOUT_FILE), nodes, port, path))
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise DirectoryError(f"{path}: is no directory; name one with --dir DIR")
+    if path.exists() and any(path.iterdir()):
         raise DirectoryError(
             f"{path}: is not empty and holds no development cluster; name an empty directory with --dir DIR"
         )
@@ -99,6 +104,11 @@ def open_or_make(files: Files, path: Path, nodes: int | None, port: int | None) 
         raise ConfigurationError(
             f"--nodes is 1 to {NODES_MAX}, and --port leaves room for {PORTS} ports; choose others"
         )
+    for node in layout.all_nodes():
+        addresses = {"client_address": node.client, "peer_address": node.peer, "metrics_address": node.metrics}
+        for option, address in addresses.items():
+            if address is not None:
+                listen(address, option, OTHER_PORTS).close()
     _make(files, path, layout)
     return DevelopmentDirectory(path, layout)
 

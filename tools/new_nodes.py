@@ -30,7 +30,7 @@ from datastore.files import RealFiles
 from datastore.keys import KeyEncryptionKey, KeyRing, key_text, load_kek, new_kek, parse_kek, write_kek_file
 from tools.client_files import key_pem, profile_text, request_of
 from tools.output import ExitCode, Output
-from tools.serve import exit_code_of
+from tools.serve import exit_code_of, say
 from watchword import join_token
 from watchword.client import Client
 from watchword.errors import InvalidArgument, Unexpected
@@ -327,7 +327,6 @@ def _beside_the_data(kek_file: Path) -> str:
 
 
 def _say(error: NodeError | DatastoreError, output: Output) -> ExitCode:
-    code = exit_code_of(error)
-    document = {"error": type(error).__name__, "message": str(error), "advice": "", "exit_code": code}
-    output.say_error(document, str(error))
-    return ExitCode.WRONG_USE if code == ExitCode.WRONG_USE else ExitCode.UNEXPECTED
+    code = ExitCode.WRONG_USE if exit_code_of(error) == ExitCode.WRONG_USE else ExitCode.UNEXPECTED
+    say(error, output, code)
+    return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -43,6 +44,15 @@ def exit_code_of(error: NodeError | DatastoreError) -> int:
             return EXIT_DATA_REFUSED
 
 
+def say(error: NodeError | DatastoreError, output: Output, code: int | None = None) -> int:
+    """Says why nothing was started, and returns the exit code, which is that of docs/configuration.md or `code`."""
+    code = exit_code_of(error) if code is None else code
+    message, _, advice = str(error).partition("; ")
+    word = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).upper()
+    output.say_error({"error": word, "message": message, "advice": advice, "exit_code": code}, str(error))
+    return code
+
+
 def serve_command(config: Path, *, output: Output, accept_clock: bool = False) -> int:
     """Run a node; the exit codes are those of docs/configuration.md."""
     try:
@@ -53,11 +63,7 @@ def serve_command(config: Path, *, output: Output, accept_clock: bool = False) -
         prepared = prepare(configuration, accept_clock=accept_clock)
         code = run(prepared, log)
     except (NodeError, DatastoreError) as error:
-        code = exit_code_of(error)
-        output.say_error(
-            {"error": type(error).__name__, "message": str(error), "advice": "", "exit_code": code}, str(error)
-        )
-        return code
+        return say(error, output)
     if code == EXIT_STOPPED:
         return code
     reason = REASONS.get(code, "a defect stopped it")

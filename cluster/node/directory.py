@@ -53,13 +53,11 @@ class DirectoryLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            holder = _written_in(descriptor)
             os.close(descriptor)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise DirectoryError(f"{path}: can't be locked ({error.strerror}); use a local file system") from error
-            raise DirectoryError(
-                f"{directory}: is in use by process {holder or '(unknown)'}; stop that one first"
-            ) from error
+            raise DirectoryError(f"{directory}: is in use by process {holder}; stop that one first") from error
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -72,3 +70,22 @@ class DirectoryLock:
         """Forget the process id, so that nobody signals a later process by it."""
         os.ftruncate(self.descriptor, 0)
         os.close(self.descriptor)
+
+
+def holder_of(directory: Path) -> str | None:
+    """The id of the process that has the directory, where one has; nothing is changed."""
+    try:
+        descriptor = os.open(directory / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _written_in(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _written_in(descriptor: int) -> str:
+    return os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "(unknown)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import stat
@@ -22,12 +23,13 @@ from cluster.node.errors import AddressError
 T = TypeVar("T")
 
 BACKLOG = 128
+ANOTHER = "stop what uses it, or choose another in the configuration"
 _SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h; Python has no name for it
 _RETURN_CONSTANT = 0x06  # BPF_RET | BPF_K
 
 
-def listen(address: Address, option: str) -> socket.socket:
-    """A listening, non-blocking socket.
+def listen(address: Address, option: str, advice: str = ANOTHER) -> socket.socket:
+    """A listening, non-blocking socket. `advice` is what the error says to do.
 
     Raises:
         AddressError: the address is in use, or not this machine's.
@@ -36,15 +38,16 @@ def listen(address: Address, option: str) -> socket.socket:
     try:
         listening = socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
-        raise cannot_listen(address, option, (error.strerror or "unknown host").lower()) from error
+        # Python adds the address to the system's words.
+        number = error.errno or 0
+        why = os.strerror(number) if number in errno.errorcode else error.strerror or "unknown host"
+        raise cannot_listen(address, option, why.lower(), advice) from error
     listening.setblocking(False)
     return listening
 
 
-def cannot_listen(address: Address, option: str, why: str) -> AddressError:
-    return AddressError(
-        f"can't listen on {option} {address}: {why}; stop what uses it, or choose another in the configuration"
-    )
+def cannot_listen(address: Address, option: str, why: str, advice: str = ANOTHER) -> AddressError:
+    return AddressError(f"can't listen on {option} {address}: {why}; {advice}")
 
 
 class Listeners:

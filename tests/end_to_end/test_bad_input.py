@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -330,7 +333,9 @@ def test_up_refuses_ports_that_are_in_use_before_it_makes_processes(tmp_path: Pa
     with socket.create_server(("127.0.0.1", port + 1)):
         process = Process("up", "--dir", str(tmp_path / "cluster"), "--port", str(port))
         assert process.wait() == 2
-        assert f"can't listen on client_address 127.0.0.1:{port + 1}" in process.output
+        assert f"can't listen on client_address 127.0.0.1:{port + 1}: address already in use; " in process.output
+        assert "--port PORT" in process.output
+        assert list(tmp_path.iterdir()) == []
         process.close()
 
 
@@ -345,6 +350,34 @@ async def test_a_second_up_in_one_directory_is_refused(start: Start) -> None:
     async with cluster.client(timeout_s=1.0) as client:
         with pytest.raises(Unavailable):
             await client.verify("alice", code(0))
+
+
+def test_up_names_the_nodes_that_an_earlier_one_has_left(start: Start) -> None:
+    cluster = start("--nodes", "1")
+    cluster.up.process.kill()
+    cluster.up.process.wait()
+    pid = (cluster.node(1) / "pid").read_text().strip()
+    try:
+        process = Process("up", "--dir", str(cluster.directory), "--json")
+        assert process.wait() == 2
+        answer = json.loads(process.output)
+        assert (answer["error"], answer["exit_code"]) == ("DIRECTORY", 2)
+        assert "node-1 still runs" in answer["message"]
+        assert answer["advice"].endswith(f": kill {pid}")
+        process.close()
+    finally:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def test_up_in_a_place_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("file", "loop"):
+        process = Process("up", "--dir", str(tmp_path / name))
+        assert process.wait() == 2
+        assert "is no directory; name one with --dir DIR" in process.output
+        process.close()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_signal_before_anything_is_ready_stops_it(tmp_path: Path) -> None:
