@@ -40,6 +40,7 @@ if [ -e .venv ]; then
         rm -rf .venv
     fi
 fi
+echo "make install: bringing .venv to what requirements-dev.txt pins (the first time, a minute or two)"
 [ -e .venv ] || "$python" -m venv .venv
 
 pip() {

@@ -121,7 +121,8 @@ def without_arguments(message: str) -> str:
         option = match[1].rstrip(".")
         known_shape = re.fullmatch(r"--[a-z][a-z-]*", option)
         return f"there is no option {option}" if known_shape else "an argument that begins with - needs -- before it"
-    return message.rstrip(".")
+    message = message.replace("Value error, ", "").replace(". Did you mean", "; did you mean")
+    return message.rstrip(".?")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -51,7 +51,10 @@ def load_profile(path: Path) -> Profile:
             advice="start a cluster here with `watchword up`, or name one with --profile FILE or WATCHWORD_PROFILE",
         ) from None
     except OSError as error:
-        raise ProfileError(f"the profile {path} cannot be read ({error.strerror})") from error
+        raise ProfileError(
+            f"the profile {path} cannot be read ({error.strerror})",
+            advice="run this as the user whose profile it is, or name another with --profile FILE",
+        ) from error
     if len(data) > PROFILE_BYTES_MAX:
         raise ProfileError(f"the profile {path} is larger than {PROFILE_BYTES_MAX} bytes", advice="name another file")
     try:

@@ -78,7 +78,7 @@ _PRECONDITIONS: Final[Mapping[str, tuple[Reason, str, str, str]]] = {
         Reason.TOKEN_STATE,
         "token_id",
         "the token is in a state that does not allow this",
-        "look at its state with ListTokens",
+        "look at its state with `watchword token list USER`",
     ),
     "tokens_per_user": (
         Reason.LIMIT_REACHED,
@@ -147,7 +147,7 @@ _PRECONDITIONS: Final[Mapping[str, tuple[Reason, str, str, str]]] = {
         Reason.LEASE_HELD,
         "name",
         "somebody holds the lease",
-        "wait until it ends, or ask who holds it with ListLeases",
+        "wait until it ends, or ask whoever holds it (`watchword status`)",
     ),
     "leases_max": (Reason.LIMIT_REACHED, "name", "there are as many leases as there may be", "use one that there is"),
     "issuer": (Reason.ISSUER_ENDED, "csr", "the authority that signs has ended", "check the clocks of the nodes"),

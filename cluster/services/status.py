@@ -182,19 +182,19 @@ def deadline_passed() -> CallError:
 
 
 def no_such_user() -> CallError:
-    return _missing(Reason.NO_SUCH_USER, "user", "look for it with ListUsers")
+    return _missing(Reason.NO_SUCH_USER, "user", "look for it with `watchword user list`")
 
 
 def no_such_token() -> CallError:
-    return _missing(Reason.NO_SUCH_TOKEN, "token", "look for it with ListTokens")
+    return _missing(Reason.NO_SUCH_TOKEN, "token", "look for it with `watchword token list USER`")
 
 
 def no_such_client() -> CallError:
-    return _missing(Reason.NO_SUCH_CLIENT, "client", "look for it with ListClients")
+    return _missing(Reason.NO_SUCH_CLIENT, "client", "look for it with `watchword client list`")
 
 
 def no_such_lease() -> CallError:
-    return _missing(Reason.NO_SUCH_LEASE, "lease", "look for it with ListLeases")
+    return _missing(Reason.NO_SUCH_LEASE, "lease", "look for it with `watchword status`")
 
 
 def lease_lost() -> CallError:

@@ -127,3 +127,13 @@ def test_help_is_a_manual(arguments: tuple[str, ...]) -> None:
     assert done.stderr == ""
     for words in ("--profile", "--json", "--verbose"):
         assert words in done.stdout
+
+
+def test_a_word_that_is_nearly_a_command_is_told_in_one_line() -> None:
+    found = watchword("user", "sho", "bob")
+    assert found.returncode == 2
+    assert (
+        found.stderr
+        == "watchword: No such command 'sho'; did you mean 'show': --help shows how the command is written\n"
+    )
+    assert "Value error" not in watchword("token", "add", "bob", "--type", "sms").stderr
