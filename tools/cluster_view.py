@@ -115,7 +115,7 @@ def _document(node: cluster.NodeStatus, role: str) -> dict[str, Any]:
         "address": node.address or None,
         "peer_address": node.peer_address or None,
         "role": role,
-        "voter": node.voter,
+        "voter": node.voter if node.member_id else None,
         "version": node.version or None,
         "digest": node.digest.hex() if node.HasField("digest") else None,
     }

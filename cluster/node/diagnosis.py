@@ -7,7 +7,6 @@ check says one line, and what can't be looked at because of an earlier failure i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
@@ -22,11 +21,11 @@ from typing import Final
 from cluster.node.certificate_checks import check_own, leads_to
 from cluster.node.certificates import days_left, identity_of
 from cluster.node.configuration import Address, LoadedConfiguration, load_configuration
-from cluster.node.directory import DATA_FILE, PID_FILE
+from cluster.node.directory import DATA_FILE, holder_of, journal_directory
 from cluster.node.errors import CertificateError, NodeError
 from cluster.node.identity import TlsFiles, load_tls_files, peer_contexts
 from datastore.datafile import DataFileReader, read_data_file
-from datastore.errors import DatastoreError
+from datastore.errors import DatastoreError, JournalLost, NotFound
 from datastore.files import Files
 from datastore.keys import KeyRing, load_kek
 
@@ -85,7 +84,7 @@ def check_files(
 
 def check_machine(configuration: LoadedConfiguration, clock: Callable[[], float] = time.perf_counter) -> list[Check]:
     """Disk and ports of this machine."""
-    running = is_running(configuration.directory)
+    running = holder_of(configuration.directory) is not None
     ports = [
         check_port(option, address, running=running)
         for option, address in (
@@ -134,9 +133,23 @@ def _check_keys(
     try:
         with read_data_file(files, path, KeyRing.generate(kek, os.urandom), None) as reader:
             at = f"opens under this key; it stands at entry {reader.position.index}"
-            return reader, [key, Check("data file", Verdict.OK, f"{path} {at}")]
+            return reader, [key, Check("data file", Verdict.OK, f"{path} {at}"), *_check_journal(configuration, files)]
     except DatastoreError as error:
-        return None, [key, Check("data file", Verdict.FAIL, str(error))]
+        return None, [key, Check("data file", Verdict.FAIL, str(error)), *_check_journal(configuration, files)]
+
+
+def _check_journal(configuration: LoadedConfiguration, files: Files) -> Iterator[Check]:
+    """Whether there is one; nothing of it is read, since a node that runs writes it."""
+    name, directory = "journal", journal_directory(configuration.directory)
+    try:
+        files.check_directory(directory)
+        if not any(entry.endswith(".journal") for entry in files.list(directory)):
+            raise JournalLost(directory)
+        yield Check(name, Verdict.OK, f"{directory} is there")
+    except NotFound:
+        yield Check(name, Verdict.FAIL, str(JournalLost(directory)))
+    except DatastoreError as error:
+        yield Check(name, Verdict.FAIL, str(error))
 
 
 def _check_certificates(configuration: LoadedConfiguration, cluster_id: str | None, now_ms: int) -> Iterator[Check]:
@@ -211,23 +224,6 @@ def sync_times(directory: Path, clock: Callable[[], float]) -> list[float]:
     finally:
         os.close(descriptor)
         path.unlink()
-
-
-def is_running(directory: Path) -> bool:
-    """Whether a process has the directory at this moment."""
-    try:
-        descriptor = os.open(directory / PID_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # the start says what is wrong with it
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def check_port(option: str, address: Address, *, running: bool) -> Check:

@@ -80,8 +80,10 @@ def holder_of(directory: Path) -> str | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return _written_in(descriptor)
+    except OSError:
+        return None  # the start says what is wrong with it
     finally:
         os.close(descriptor)
     return None

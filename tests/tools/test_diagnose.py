@@ -52,11 +52,19 @@ def check(node: Path, now_ms: int | None = None, environment: dict[str, str] | N
     return {each.name: each for each in checks}
 
 
+def test_a_node_without_its_journal_would_not_start(node: Path) -> None:
+    [segment] = (node / "journal").iterdir()
+    segment.unlink()
+    assert (check(node)["journal"].verdict, "lost its journal" in check(node)["journal"].text) == (Verdict.FAIL, True)
+    (node / "journal").rmdir()
+    assert check(node)["journal"].verdict == Verdict.FAIL
+
+
 def test_a_good_node_is_well(node: Path, watchword: Run) -> None:
     before = {path: path.read_bytes() for path in node.rglob("*") if path.is_file()}
     code, checks = watchword("config", "check", str(node / "watchword.toml"))
     assert (code, {each["verdict"] for each in checks.values()}) == (0, {"ok"})
-    assert list(checks) == ["configuration", "permissions", "key", "data file", "certificate"]
+    assert list(checks) == ["configuration", "permissions", "key", "data file", "journal", "certificate"]
     code, checks = watchword("diagnose", "--config", str(node / "watchword.toml"))
     assert [name for name, each in checks.items() if each["verdict"] != "ok" and name != "sync"] == ["clock"]
     assert {"disk", "sync", "client_address", "peer_address", "metrics_address"} < set(checks)
@@ -68,7 +76,7 @@ def test_as_text_one_line_a_check(node: Path, capsys: pytest.CaptureFixture[str]
     assert run(["config", "check", str(node / "watchword.toml")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok   configuration: node-1")
-    assert len(lines) == 5
+    assert len(lines) == 6
 
 
 def test_a_configuration_that_is_none(node: Path, watchword: Run) -> None:

@@ -91,7 +91,7 @@ def _between(path: Path, before: Scan, next_path: Path, after: Scan) -> list[Fin
     if before.begin is None or after.begin is None:
         return []
     if after.begin.file == before.begin.file:
-        return [Finding(str(next_path), 0, f"has the same number as {path.name}")]
+        return [Finding(str(next_path), 0, f"has the same number as {path}: verify one node's files at a time")]
     if after.begin.file != before.begin.file + 1:
         missing = _numbers(before.begin.file + 1, after.begin.file - 1)
         return [Finding(str(next_path), 0, f"{missing} before it")]
