@@ -100,7 +100,7 @@ class Replication:
             self._start_snapshot(peer, progress)
         if not in_log:
             self._fill(peer, progress, now)
-        elif now - progress.sent >= 0.9 * self._settings.heartbeat or progress.commit_sent < self.core.commit_index:
+        elif now - progress.sent >= 0.9 * self._settings.heartbeat or progress.commit_sent < self._committed:
             self._append(peer, progress, [], now)
 
     def _send_entries(self, peer: str, progress: Progress, now: float) -> bool:
@@ -122,13 +122,18 @@ class Replication:
         prev_index = progress.next - 1
         prev_term = self._journal.term_at(prev_index)
         assert prev_term is not None, "the entry before the next one is in the log"
-        commit_index = self.core.commit_index
+        commit_index = self._committed
         self._wire.post(peer, Append(prev_index, prev_term, commit_index, tuple(entries), self._journal.synced_index))
         progress.commit_sent = commit_index
         if entries:
             progress.sent_entries(prev_index + len(entries), sum(len(data) for data, _ in entries), now)
         else:
             progress.sent = now
+
+    @property
+    def _committed(self) -> int:
+        """What is agreed on and on this disk, too: a lone voter agrees with itself before it has synced."""
+        return min(self.core.commit_index, self._journal.synced_index)
 
     def _start_snapshot(self, peer: str, progress: Progress) -> None:
         meta = self._snapshots.start(peer)

@@ -15,6 +15,8 @@ from tests.end_to_end.running import COMMAND, WAIT_S, Process, free_ports
 from watchword.client import Client
 from watchword.profile import Profile, load_profile
 
+EXIT_REMOVED = 7
+
 
 class Machines:
     """Machine `n` is 127.0.0.n, and its directory `node-n`."""
@@ -77,6 +79,15 @@ class Machines:
         process = self.processes.pop(number)
         process.process.send_signal(signal.SIGKILL)
         process.close()
+
+    def remove(self, number: int) -> None:
+        """Out of the cluster, and its process ends."""
+        self.answer("node", "remove", f"machine-{number}")
+        process = self.processes.pop(number)
+        try:
+            assert process.wait() == EXIT_REMOVED, process.output
+        finally:
+            process.close()
 
     def listed(self) -> dict[str, dict[str, Any]]:
         return {node["id"]: node for node in self.answer("node", "list")["nodes"]}

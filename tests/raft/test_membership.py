@@ -217,3 +217,26 @@ def test_a_member_that_was_away_follows_a_leader_that_joined_meanwhile() -> None
     assert stage[away].engine.status().leader == member("d")
     assert stage[away].machine.applied == stage["d"].machine.applied
     assert stage[away].engine.configuration == stage["d"].engine.configuration
+
+
+def test_a_learner_of_a_lone_voter_hears_only_of_what_is_on_its_disk() -> None:
+    """A lone voter agrees with itself at once; what a learner applies must survive its power loss all the same."""
+    stage = Stage("a", "a")
+    stage.run(2.0)
+    stage["a"].shelf.take(1)
+    joined = stage.join("b")
+    engine = stage["a"].engine
+    engine.change_configuration(engine.configuration.with_learner(member("b")))
+    stage.run(1.0)
+    stage["a"].disk_hangs = True
+    stage.propose("a", b"not on the disk")
+    for _ in range(20):
+        stage.time.now += 0.01
+        stage.tick()
+        stage.sync()
+        stage.deliver()
+    assert stage["a"].log[-1].index in {entry.index for entry in joined.log}, "it was sent"
+    assert b"not on the disk" not in joined.machine.payloads
+    stage["a"].disk_hangs = False
+    stage.run(0.5)
+    assert joined.machine.payloads[-1] == b"not on the disk"

@@ -28,14 +28,17 @@ class Applied(NamedTuple):
     stamp_ms: int
     groups: tuple[bytes, ...]
     digest: bytes
+    configuration: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # voters and learners, where it brings one
 
 
 class Checks:
     """`on_first(index, applied, results)` is called once for each index, in order: the committed log as it grows."""
 
-    def __init__(self, world: World, machines: Sequence["Machine"]) -> None:
+    def __init__(self, world: World, machines: Sequence["Machine"], voters: Sequence[str]) -> None:
         self._world = world
         self._machines = machines
+        self._voters = frozenset(voters)  # of the newest configuration that was applied, and the place of it
+        self._configured_at = 0
         self._leaders: dict[int, str] = {}
         self.log: dict[int, Applied] = {}
         self.on_first: Callable[[int, Applied, Results], None] = lambda index, applied, results: None
@@ -44,7 +47,7 @@ class Checks:
         """A machine applied an entry."""
         truth = self.log.get(index)
         if truth is not None:
-            if truth[:3] != applied[:3]:
+            if truth != applied._replace(digest=truth.digest):
                 raise Violation(f"{machine.name} applied another entry at index {index} than the first that did")
             if truth.digest != applied.digest:
                 raise Violation(f"{machine.name} has another digest at index {index}")
@@ -52,6 +55,8 @@ class Checks:
         if index - 1 not in self.log:
             raise Violation(f"{machine.name} applied index {index}, which nobody had reached")
         self.log[index] = applied
+        if applied.configuration is not None:
+            self._configured(index, *applied.configuration)
         self._is_durable(index, applied.term)
         before = self.log[index - 1]
         if applied.stamp_ms < before.stamp_ms or applied.term < before.term:
@@ -94,8 +99,26 @@ class Checks:
                     if same and mine != theirs:
                         raise Violation(f"the logs of {name} and {other_name} differ at index {index}")
 
+    def _configured(self, index: int, voters: Sequence[str], learners: Sequence[str]) -> None:
+        """Members change one at a time, so that two majorities meet."""
+        if len(self._voters ^ frozenset(voters)) > 1:
+            raise Violation(f"more than one voter changed at index {index}")
+        if not voters or set(voters) & set(learners):
+            raise Violation(f"a configuration of {len(voters)} voters at index {index}")
+        self._voters, self._configured_at = frozenset(voters), index
+
     def _is_durable(self, index: int, term: int) -> None:
-        """What is applied is on the disks of a majority: a crash of all of them at this moment would keep it."""
-        holders = sum(machine.holds_on_disk(index, term) for machine in self._machines)
-        if holders * 2 <= len(self._machines):
-            raise Violation(f"index {index} is applied while on {holders} of {len(self._machines)} disks")
+        """What is applied is on the disks of a majority: a crash of all of them at this moment would keep it.
+
+        Of the voters of the newest configuration that was applied, or of one that a log has after it: it is in effect
+        from when it is written, and was agreed on by its own voters.
+        """
+        holders = {machine.member_id for machine in self._machines if machine.holds_on_disk(index, term)}
+        newer = {
+            frozenset(machine.process.engine.configuration.voters)
+            for machine in self._machines
+            if machine.process and machine.process.engine.configuration_index > self._configured_at
+        }
+        if not any(2 * len(holders & voters) > len(voters) for voters in (self._voters, *newer)):
+            held = len(holders & self._voters)
+            raise Violation(f"index {index} is applied while on {held} of {len(self._voters)} disks")

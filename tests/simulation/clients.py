@@ -23,7 +23,7 @@ TRY_S = (0.3, 5.0)  # one machine's time to answer
 BACKOFF_S = (0.01, 0.3)
 
 # These say that nothing was done, and are not remembered under the request id.
-PASSING = {Code.RESOURCE_EXHAUSTED}
+PASSING = {Code.RESOURCE_EXHAUSTED, Code.STALE}
 
 Answer = tuple[int, int, str, str]
 

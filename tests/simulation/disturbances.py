@@ -6,6 +6,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.faults import DOWN_S, JUMP_MS, OUTAGE_S, PAUSE_S, STEP_MS_MAX, Odds
 from tests.simulation.machine import Machine
 from tests.simulation.network import Link
+from tests.simulation.operators import Operator
 from tests.simulation.world import World
 
 WRITES_MAX = 12  # a crash in the middle of a write comes at one of the next so many disk operations
@@ -14,7 +15,7 @@ WRITES_MAX = 12  # a crash in the middle of a write comes at one of the next so 
 class Disturbances:
     """Each fault that is on is a random process of its own; `stop` ends them all and mends what they did."""
 
-    def __init__(self, world: World, odds: Odds, cluster: Cluster) -> None:
+    def __init__(self, world: World, odds: Odds, cluster: Cluster, operator: Operator) -> None:
         self._world = world
         self._odds = odds
         self._cluster = cluster
@@ -32,6 +33,7 @@ class Disturbances:
             "pause": lambda: self._pause([self._any()]),
             "pause_leader": lambda: self._pause(self._leaders()),
             "transfer": self._transfer,
+            "members": operator.change,
             "sync_fails": lambda: self._any().fail_next_sync(),
             "clock_step": lambda: self._any().clock.set_off(self._random.randint(-STEP_MS_MAX, STEP_MS_MAX)),
             "clock_jump": self._clock_jump,

@@ -37,6 +37,7 @@ FAULTS = {
     "pause": Fault("a second", 0.4, 0.1, 1.0),
     "pause_leader": Fault("a second", 0.4, 0.05, 0.6),
     "transfer": Fault("a second", 0.4, 0.1, 1.0),  # the leader hands its office over
+    "members": Fault("a second", 0.6, 0.2, 2.0),  # an operator lets a machine join, or removes one
     # of disks
     "slow_sync": Fault("a sync", 0.5, 0.01, 0.3),  # takes up to SLOW_SYNC_S_MAX
     "sync_fails": Fault("a second", 0.3, 0.05, 0.4),  # the disk says no: the node stops, and comes back later
@@ -56,7 +57,7 @@ PAUSE_S = (0.05, 4.0)
 STEP_MS_MAX = 1_500  # a clock within the bounds
 JUMP_MS = (6_000, 40 * 86_400_000)  # a clock beyond them
 DRIFT_MAX = 2e-4
-QUANTITIES = {"transfer"}  # no harm in itself: not counted as a fault
+QUANTITIES = {"transfer", "members"}  # no harm in itself: not counted as a fault
 
 
 @dataclass(frozen=True, slots=True)

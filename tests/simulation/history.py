@@ -12,6 +12,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.disturbances import Disturbances
 from tests.simulation.faults import FAULTS, QUANTITIES, Odds, draw
 from tests.simulation.ledger import Ledger
+from tests.simulation.operators import Operator
 from tests.simulation.workload import Workload
 from tests.simulation.world import Violation, World
 
@@ -65,10 +66,12 @@ class History:
         world = self.world
         self.cluster.start()
         workload = Workload(world, self.odds, self.clients, self.cluster.machines, self.ledger.index_of)
-        disturbances = Disturbances(world, self.odds, self.cluster)
+        operator = Operator(world, self.odds, self.cluster)
+        disturbances = Disturbances(world, self.odds, self.cluster, operator)
         world.run_until(self._faulty_s)
         world.note("calm")
         disturbances.stop()
+        operator.client.calm = True
         for client in self.clients:
             client.calm = True
         world.run_until(world.now + SETTLE_S)
@@ -93,7 +96,7 @@ class History:
             raise Violation("nobody asked anything in the calm: the workload stands still")
 
     def _check_rest(self) -> None:
-        machines = self.cluster.machines
+        machines = self.cluster.active
         leaders = [machine.name for machine in machines if machine.is_leader()]
         if len(leaders) != 1:
             raise Violation(f"a calm cluster has the leaders {leaders}")

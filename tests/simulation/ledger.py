@@ -15,6 +15,7 @@ from cluster.state.commands import (
     DeleteToken,
     DeleteUser,
     ResyncToken,
+    SettleMember,
     UnlockUser,
     Verify,
 )
@@ -66,6 +67,8 @@ class Ledger:
 
     # -- the log -----------------------------------------------------------------------------------------------------
     def on_first(self, index: int, applied: Applied, results: Results) -> None:
+        if applied.configuration is not None:
+            return
         for payload, answers in zip(applied.groups, results, strict=True):
             commands = unpack_group(payload)
             if commands is None or len(commands) != len(answers):
@@ -79,6 +82,8 @@ class Ledger:
                     self._command(index, applied.stamp_ms, envelope, command, result)
 
     def _command(self, index: int, stamp_ms: int, envelope: Envelope, command: Command, result: Result) -> None:
+        if result.code is Code.STALE or isinstance(command, SettleMember):
+            return  # not remembered; and a node's own, which may be no member any more
         if result.code in (Code.RESOURCE_EXHAUSTED, Code.REQUEST_ID_REUSED, Code.PERMISSION_DENIED):
             raise Violation(f"{envelope.request_id} was answered {result.code.name}")
         request = (envelope.client, envelope.request_id)

@@ -9,6 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cluster.node.proposer import QueueFull, Unavailable
+from cluster.raft.errors import RemovedFromCluster
+from cluster.state.apply import State
 from cluster.state.results import Result
 from datastore.errors import StorageFailed
 from tests.simulation.checks import Checks
@@ -35,9 +37,18 @@ class Machine:
     """`process` is None while it is down. All that leaves the engine's stack goes through `_enter`."""
 
     def __init__(
-        self, name: str, world: World, odds: Odds, network: "Network", checks: Checks, founding: Founding
+        self,
+        name: str,
+        world: World,
+        odds: Odds,
+        network: "Network",
+        checks: Checks,
+        founding: Founding,
+        state: State | None = None,
     ) -> None:
         self.name = name
+        self.member_id = founding.member_ids[name]
+        self.retired = False  # it was removed, and told so
         self.world = world
         self.odds = odds
         self.network = network
@@ -52,7 +63,7 @@ class Machine:
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._on_disk = (0, 0)  # while down: the last entry known to be on the disk, as (index, term)
         self._terms_on_disk: dict[int, int] = {}
-        founding.write(self)
+        founding.write(self, state or founding.state)
 
     # -- life --------------------------------------------------------------------------------------------------------
     @property
@@ -60,7 +71,7 @@ class Machine:
         return self.process is not None
 
     def start(self) -> None:
-        if self.process is not None:
+        if self.process is not None or self.retired:
             return
         self.world.note("start", self.name)
         try:
@@ -78,6 +89,13 @@ class Machine:
         self.world.after(self.random.uniform(*TICK_S), self._tick, self.process)
         self.world.after(CLOCK_CHECK_S, self._check_clock, self.process)
         self.network.connect_all(self.name)
+
+    def retire(self) -> None:
+        """The node says that it was removed, and stops for good."""
+        if self.process is not None and not self.retired:
+            self.world.counts["retired"] += 1
+            self.retired = True
+            self._end(power_cut=False)
 
     def crash(self) -> None:
         if self.process is not None:
@@ -214,6 +232,8 @@ class Machine:
             self.world.counts["fail-stops"] += 1
             self._end(power_cut=self.random.random() < 0.5)
             self._start_later()
+        except RemovedFromCluster:
+            self.retire()
         except (Violation, QueueFull):
             raise
         except Exception as error:

@@ -25,6 +25,7 @@ class Endpoint(Protocol):
     def connected(self, peer: str) -> None: ...
     def disconnected(self, peer: str) -> None: ...
     def deliver(self, peer: str, frame: bytes) -> None: ...
+    def retire(self) -> None: ...
 
 
 Link = tuple[str, str]
@@ -71,6 +72,15 @@ class Network:
     def cut_all(self, name: str) -> None:
         for other in self.peers_of(name):
             self.cut(name, other)
+
+    def cut_soon(self, a: str, b: str) -> None:
+        """From within a step of one of them."""
+        self._world.after(0.0, self.cut, a, b)
+
+    def tell_of_removal(self, source: str, target: str) -> None:
+        """What a peer's refusal says, at its next attempt to connect."""
+        if (source, target) not in self.blocked:
+            self._world.after(self._random.uniform(*self._odds.delay_s), self._nodes[target].retire)
 
     def block(self, directions: Iterable[Link]) -> None:
         for link in directions:

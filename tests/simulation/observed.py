@@ -31,7 +31,6 @@ class ObservedState:
 
     def configure(self, index: int, term: int, stamp_ms: int, voters: Sequence[str], learners: Sequence[str]) -> None:
         self.now.configure(index, term, stamp_ms, voters, learners)
-        members = ",".join((*voters, "|", *learners)).encode()
-        applied = Applied(term, stamp_ms, (members,), self.now.running_digest)
+        applied = Applied(term, stamp_ms, (), self.now.running_digest, (tuple(voters), tuple(learners)))
         self._machine.checks.applied(self._machine, index, applied, [])
         self._machine.world.counts["configured"] += 1

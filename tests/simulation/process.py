@@ -1,20 +1,27 @@
 """One run of the node's program on a simulated machine: the real engine, journal, replica and proposer, wired."""
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from structlog.typing import FilteringBoundLogger
 
 from cluster.node.clock import NodeClock
 from cluster.node.compaction import compaction_index
-from cluster.node.proposer import Proposer, ProposerLimits, Unavailable
+from cluster.node.members import LOOK_S, SETTLE_S
+from cluster.node.membership import MembershipDriver
+from cluster.node.proposer import Proposer, ProposerLimits, QueueFull, Unavailable
 from cluster.node.replica import Replica
 from cluster.node.snapshots import DataFiles
 from cluster.node.syncing import JournalSyncing
 from cluster.raft.engine import Applied as AppliedPosition
 from cluster.raft.engine import Engine, Group, RaftSettings
+from cluster.raft.errors import FrameRefused
+from cluster.state import reads
 from cluster.state.apply import State
-from cluster.state.codec import pack_group
+from cluster.state.codec import pack, pack_group
+from cluster.state.commands import SettleMember
 from cluster.state.errors import NewerCommand
 from cluster.state.results import Result
 from datastore.journal import Journal
@@ -38,6 +45,9 @@ class Process:
         self._names, self._member_ids = machine.founding.names, machine.founding.member_ids
         self._soon: list[Callable[[], None]] = []
         self._turn_due = False
+        self._connected: set[str] = set()
+        self._looked_at = -math.inf
+        self._settling = False
         self.highest = (0, 0)  # commit and applied index, for the checks
         opened = open_again(machine)
         self.journal: Journal = opened.journal
@@ -70,11 +80,13 @@ class Process:
             log=cast("FilteringBoundLogger", TraceLog(machine)),
             pause=lambda seconds: None,
         )
-        at = opened.state.position
+        at, (voters, learners) = opened.state.position, reads.configuration(opened.state)
         machine.checks.installed(machine, at.index, at.running_digest)
         self.engine = Engine(
             member_id=self._member_ids[machine.name],
-            members=list(self._names),
+            members=voters,
+            learners=learners,
+            unlisted=True,
             incarnation=machine.founding.identity.incarnation_id,
             journal=self.journal,
             state_machine=self.replica,
@@ -88,18 +100,32 @@ class Process:
         )
         self.engine.on_leader_changed = self.proposer.leader_changed
         self.engine.on_group_refused = self.proposer.refused
-
+        self.driver = MembershipDriver(
+            self.engine, lambda: reads.members(self.state.now), machine.clock.monotonic, self._settle
+        )
         self._compact()
 
     # -- called by the machine ---------------------------------------------------------------------------------------
     def connected(self, peer: str) -> None:
+        self._connected.add(peer)
         self.engine.connected(self._member_ids[peer])
 
     def disconnected(self, peer: str) -> None:
+        self._connected.discard(peer)
         self.engine.disconnected(self._member_ids[peer])
 
     def receive(self, peer: str, frame: bytes) -> None:
-        self.engine.receive(self._member_ids[peer], frame)
+        """As the links have it: who is not listed is met, and a frame that is refused ends the connection."""
+        member_id, state = self._member_ids[peer], self.state.now
+        if reads.was_removed(state, member_id):
+            return
+        if member_id not in reads.members(state):
+            self.engine.met(member_id)
+        try:
+            self.engine.receive(member_id, frame)
+        except FrameRefused:
+            self._machine.world.counts["frames refused"] += 1
+            self._machine.network.cut_soon(self._machine.name, peer)
         self._turn_soon()
 
     def submit(
@@ -109,7 +135,38 @@ class Process:
 
     def tick(self) -> None:
         self.proposer.tick()
+        self._look()
         self._turn()
+
+    def _look(self) -> None:
+        """As `cluster.node.members`: tell who was removed, and where this machine leads, make the next step."""
+        now = self._machine.clock.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        for peer in sorted(self._connected):
+            if reads.was_removed(self.state.now, self._member_ids[peer]):
+                self._machine.network.tell_of_removal(self._machine.name, peer)
+        if self.leading_term() is None:
+            self.driver.pause()
+        elif not self._settling:
+            self.driver.step()
+
+    def _settle(self, member_id: str, gone: bool) -> None:
+        state, own = self.state.now, self._member_ids[self._machine.name]
+        client = f"watchword://{state.identity.cluster_id}/node/{own}"
+        request_id = f"settle-{member_id[0]}-{state.position.index}"
+        command = pack(SettleMember(member_id, gone), request_id=request_id, client=client)
+        self._machine.world.counts["settled"] += 1
+        self._settling = True
+
+        def settled(_outcome: Result | Unavailable) -> None:
+            self._settling = False
+
+        with suppress(QueueFull):
+            self.proposer.submit(command, 1, self._machine.clock.monotonic() + SETTLE_S, settled)
+            return
+        self._settling = False
 
     def check_clock(self) -> None:
         """As the node does once a second."""

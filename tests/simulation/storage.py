@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cluster.node.directory import DATA_FILE, journal_directory
 from cluster.node.opening import OpenedNode, open_node
-from cluster.state.genesis import genesis
+from cluster.state.apply import State
+from cluster.state.genesis import genesis, unfilled
 from cluster.state.records import SCHEMA_VERSION, ClusterIdentity, IssuingKey, Member, Role, Settings
 from datastore.datafile import Position, write_data_file
 from datastore.errors import StorageFailed
@@ -44,16 +45,27 @@ class Founding:
         both = (Role.FRONTEND, Role.OPERATOR)
         self.state = genesis(
             cluster=ClusterIdentity(self.identity.cluster_id, 1, self.identity.incarnation_id, EPOCH_MS),
-            members={member_id: Member(name, "", "") for member_id, name in self.names.items()},
-            roles={f"client-{number}": both for number in range(odds.clients)},
+            members={member_id: Member(name, f"{name}:2", f"{name}:1") for member_id, name in self.names.items()},
+            roles={f"client-{number}": both for number in range(odds.clients + 1)},  # the last one is the operator's
             issuing_key=IssuingKey(b"", b"", b""),
             digest_key=random.randbytes(32),
             settings=settings,
         )
 
-    def write(self, machine: "Machine") -> None:
+    def add(self) -> str:
+        """The name of a machine that was never there."""
+        number = len(self.member_ids) + 1
+        name, member_id = f"node-{number}", f"{number}" * 32
+        self.member_ids[name], self.names[member_id] = member_id, name
+        return name
+
+    def unfilled(self, members: dict[str, Member]) -> State:
+        """What a machine that joins starts from."""
+        return unfilled(cluster=self.state.identity, members=members, root_certificate=b"")
+
+    def write(self, machine: "Machine", state: State) -> None:
         """A node's directory before its first start; all of it is durable."""
-        files, at = machine.files, self.state.position
+        files, at = machine.files, state.position
         files.make_directory(str(DIRECTORY))
         write_data_file(
             files,
@@ -64,7 +76,7 @@ class Founding:
             SCHEMA_VERSION,
             Position(at.index, at.term, at.stamp_ms, at.running_digest),
             machine.clock.wall_ms(),
-            self.state.records(),
+            state.records(),
         )
         Journal.create(
             files,

@@ -11,9 +11,11 @@ import pytest
 from msgspec.structs import replace
 
 from cluster.node.proposer import Proposer
-from cluster.raft import follower
+from cluster.raft import changes, follower
+from cluster.raft.changes import Changes
 from cluster.raft.log import EngineLog
 from cluster.raft.matching import Matched, Rejected
+from cluster.raft.membership import Configuration
 from cluster.raft.proposals import Proposals
 from cluster.raft.replication import Replication
 from cluster.raft.wire import Wire
@@ -43,9 +45,22 @@ def acknowledge_before_the_sync(patch: pytest.MonkeyPatch) -> None:
 def count_the_leaders_unsynced_self(patch: pytest.MonkeyPatch) -> None:
     def from_memory(self: Replication, peer: str, *, alive_only: bool = False, heard: bool = True) -> None:
         match = self.progress[peer].match
+        if peer not in self._membership.other_voters:
+            return
         self.core.acknowledge(peer, None if alive_only or not match else match, heard=heard)
 
     patch.setattr(Replication, "_tell_engine", from_memory)
+    patch.setattr(Replication, "_committed", property(lambda self: self.core.commit_index))
+
+
+def take_out_two_members_at_once(patch: pytest.MonkeyPatch) -> None:
+    def without(self: Configuration, member_id: str) -> Configuration:
+        voters = [voter for voter in self.voters if voter != member_id]
+        return Configuration(tuple(voters[:-1] if len(voters) > 1 else voters), self.learners)
+
+    patch.setattr(Configuration, "without", without)
+    patch.setattr(changes, "objection", lambda current, new: None)
+    patch.setattr(Changes, "_objection", lambda self, new: None if self.core.is_leader else "this node does not lead")
 
 
 def vote_before_the_vote_is_on_disk(patch: pytest.MonkeyPatch) -> None:
@@ -122,6 +137,7 @@ def answer_any_group_that_waits(patch: pytest.MonkeyPatch) -> None:
 MUTANTS: dict[Patch, str] = {
     acknowledge_before_the_sync: "disks",
     count_the_leaders_unsynced_self: "disks",
+    take_out_two_members_at_once: "more than one voter",
     vote_before_the_vote_is_on_disk: "lead in term|two leaders|applied another|logs of|RolledBack|SafetyViolation",
     remove_a_tail_that_nobody_contradicted: "SafetyViolation|disks|committed",
     stamp_with_the_own_clock_alone: "went back|future",
