@@ -79,7 +79,7 @@ def checked_configurations(place: DevelopmentDirectory) -> dict[str, LoadedConfi
     if running:
         raise DirectoryError(
             f"{' and '.join(running)} still run{'s' if len(running) == 1 else ''}, started by hand or left by an `up`"
-            f" that was killed; stop what runs, then repeat: kill {' '.join(running.values())}"
+            f" that was killed; first stop what runs: kill {' '.join(running.values())}"
         )
     for configuration in loaded.values():
         addresses = {"client_address": configuration.client, "peer_address": configuration.peer}
